@@ -1,0 +1,171 @@
+"""Shapes that readers answer with: pages, rows and the access that authorised them. All encode with msgspec as they stand on the wire."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Rows of a list, each already JSON, and the cursor that walks on (None at the end)."""
+
+    data: list[msgspec.Raw]
+    next: str | None = None
+
+
+class Range(msgspec.Struct, frozen=True, array_like=True):
+    """A range of seq that somebody sees; `last` None: up to the head."""
+
+    first: int
+    last: int | None = None
+
+
+class Access(msgspec.Struct, frozen=True, kw_only=True):
+    """What one user may see of one conversation, as the membership view knew it at `position` of `shard`.
+
+    Readers answer nothing outside `ranges` (ascending, disjoint) and nothing above `head`. `current`: a member now, of a group that
+    is not dissolved, or a side of the pair. `role`: owner, admin or member while in a group (and after its dissolution), else None.
+    """
+
+    tenant: str
+    user_id: str
+    conversation_id: str
+    kind: str
+    role: str | None = None
+    current: bool
+    dissolved: bool = False
+    ranges: tuple[Range, ...]
+    head: int
+    """The highest seq that the user may see."""
+    joined_seq: int
+    """The seq of the newest joining; unread counts what lies behind it."""
+    shard: int
+    position: int
+
+    @property
+    def first_seq(self) -> int:
+        """Where the newest range starts."""
+        return self.ranges[-1].first
+
+    def sees(self, seq: int) -> bool:
+        """Whether the event `seq` may be shown."""
+        return seq <= self.head and any(r.first <= seq and (r.last is None or seq <= r.last) for r in self.ranges)
+
+
+class Person(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`peer` of a direct conversation."""
+
+    user_id: str
+    name: str
+
+
+class Numbers(msgspec.Struct, frozen=True, kw_only=True):
+    """The personal numbers of a conversation: the data of the `inbox` hint."""
+
+    unread: int
+    mentions: int
+    read_seq: int
+    pinned: bool = False
+    muted: bool = False
+
+
+class ConversationRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A row of `GET /v1/conversations`."""
+
+    conversation_id: str
+    kind: str
+    name: str | msgspec.UnsetType = msgspec.UNSET
+    peer: Person | msgspec.UnsetType = msgspec.UNSET
+    first_seq: int
+    head: int
+    last_message: msgspec.Raw
+    """A message row, or `null`."""
+    unread: int
+    mentions: int
+    read_seq: int
+    pinned: bool
+    muted: bool
+    left: bool = False
+
+
+class MemberRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A row of the members list, without `online`. Times are RFC 3339."""
+
+    user_id: str
+    name: str
+    role: str
+    alias: str | None = None
+    joined_at: str
+    muted_until: str | None = None
+
+
+class UserRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A public profile."""
+
+    user_id: str
+    name: str
+    avatar: str | None = None
+    bio: str | None = None
+
+
+class BlockRow(msgspec.Struct, frozen=True):
+    """A row of `GET /v1/blocks`; `at` is RFC 3339."""
+
+    user_id: str
+    name: str
+    at: str
+
+
+class SyncedConversation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One conversation in a sync answer. With `reset` True only `head` stands beside it."""
+
+    reset: bool = False
+    first_seq: int | msgspec.UnsetType = msgspec.UNSET
+    head: int
+    read_seq: int | msgspec.UnsetType = msgspec.UNSET
+    unread: int | msgspec.UnsetType = msgspec.UNSET
+    mentions: int | msgspec.UnsetType = msgspec.UNSET
+    events: list[msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
+    """Wire events `{seq,type,actor,at,data}`, ascending."""
+    complete: bool | msgspec.UnsetType = msgspec.UNSET
+    left: bool = False
+
+
+class SyncAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """`POST /v1/sync`'s data, and the socket's `events` without `op` and `ref`."""
+
+    log_id: str
+    conversations: dict[str, SyncedConversation]
+    complete: bool
+    next: str | None
+
+
+class Behind(msgspec.Struct, frozen=True):
+    """A conversation that misses too much for a hello."""
+
+    conversation_id: str
+    have: int
+    head: int
+
+
+class HelloAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a hello with `have` is told: the missed events by conversation, newest activity first, then who is behind or reset.
+
+    `upto` is, per conversation of the user (named or not), the highest seq this answer accounts for: live events above it follow.
+    """
+
+    conversations: dict[str, SyncedConversation]
+    behind: list[Behind]
+    upto: dict[str, int]
+
+
+class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One event's place in the record, without its content. `at` is milliseconds since 1970 UTC."""
+
+    shard: int
+    position: int
+    number: int
+    stream: str
+    version: int
+    type: str
+    actor: str
+    at: int
