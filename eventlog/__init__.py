@@ -1,0 +1,1 @@
+"""The record: codec, registry, log port and its adapters, sealing, integrity, secrets."""

@@ -1,0 +1,1 @@
+"""Faces to the world: they translate, nothing more."""

@@ -1,0 +1,1 @@
+"""The socket face: WebSocket protocol, connections, and the fan-out of events."""

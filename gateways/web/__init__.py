@@ -1,0 +1,1 @@
+"""The chat page: data files only, served as they are."""

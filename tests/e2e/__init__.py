@@ -1,0 +1,1 @@
+"""A whole server over the real wire."""
