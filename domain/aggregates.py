@@ -1,0 +1,31 @@
+"""All aggregates by kind, and all event classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from domain import direct, shard, talk, user
+from domain.event import Command, Context, Event, State
+from domain.streams import StreamKind
+
+__all__ = ["AGGREGATES", "EVENT_CLASSES", "Aggregate", "State"]
+
+
+class Aggregate(msgspec.Struct, frozen=True):
+    """The three functions of an aggregate module."""
+
+    initial: Callable[[str], State]
+    evolve: Callable[[Any, Event], State]
+    decide: Callable[[Any, Command, Context], tuple[Event, ...]]
+
+
+AGGREGATES: Mapping[StreamKind, Aggregate] = {
+    StreamKind.DIRECT: Aggregate(direct.initial, direct.evolve, direct.decide),
+    StreamKind.USER: Aggregate(user.initial, user.evolve, user.decide),
+    StreamKind.SHARD: Aggregate(shard.initial, shard.evolve, shard.decide),
+}
+
+EVENT_CLASSES: tuple[type[Event], ...] = (*talk.EVENTS, *direct.EVENTS, *user.EVENTS, *shard.EVENTS)
