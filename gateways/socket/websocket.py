@@ -55,8 +55,8 @@ class WebSocket(Outlet):
         "_handler",
         "_heard_tick",
         "_reader",
-        "_reading_paused",
         "_transport_paused",
+        "accepts_frames",
     )
 
     def __init__(
@@ -70,7 +70,7 @@ class WebSocket(Outlet):
         self._connections = cast("set[Any]", server_state.connections)
         self._reader: FrameReader | None = None
         self._handler: SocketHandler | None = None
-        self._reading_paused = False
+        self.accepts_frames = True  # false while the handler has paused reading
         self._transport_paused = False
         self._heard_tick = 0
         self._control_tick = 0
@@ -80,13 +80,14 @@ class WebSocket(Outlet):
 
     def pause_reading(self) -> None:
         """Stop delivering messages until `resume_reading`; the peer is then held back by TCP."""
-        self._reading_paused = True
-        self._pause_transport()
+        if self._state is OPEN:
+            self.accepts_frames = False
+            self._pause_transport()
 
     def resume_reading(self) -> None:
         """Deliver again, from the next turn of the loop on."""
-        if self._reading_paused:
-            self._reading_paused = False
+        if not self.accepts_frames:
+            self.accepts_frames = True
             self._mark()
 
     # What uvicorn and the loop call
@@ -126,7 +127,7 @@ class WebSocket(Outlet):
         if self._state is not OPEN:
             self._expire(sweeper.now)
             return
-        if self._reading_paused:
+        if not self.accepts_frames:
             self._heard_tick = sweeper.now  # it is we who do not listen
         silence_left = self._heard_tick + self.hub.silence_ticks - sweeper.now
         if silence_left <= 0:
@@ -145,6 +146,8 @@ class WebSocket(Outlet):
             return
         if self._pending is not None:
             self._write_pending()
+        if self._state is not OPEN:
+            self.accepts_frames = True  # a paused handler must not keep the peer's close from being read
         if self._state is ENDING:
             self._end_output()
         elif self._transport_paused and self.accepts_frames:
@@ -153,11 +156,6 @@ class WebSocket(Outlet):
             self._notify_closed()
 
     # What the frame reader calls
-
-    @property
-    def accepts_frames(self) -> bool:
-        """Whether the reader may deliver the next frame."""
-        return not self._reading_paused or self._state is not OPEN
 
     def on_text(self, payload: bytes) -> None:
         """A text message: the handler's, unless we are closing."""
@@ -229,7 +227,7 @@ class WebSocket(Outlet):
         if more:
             self._pause_transport()
             self._mark()
-        elif self.accepts_frames:
+        elif self._transport_paused and self.accepts_frames:
             self._resume_transport()
 
     def _pause_transport(self) -> None:
@@ -302,6 +300,6 @@ def build_websocket_protocol(
 
     class BoundWebSocket(WebSocket):
         __slots__ = ()
-        hub = SocketHub(acceptor, limits, sweeper or SocketSweeper())
+        hub = SocketHub(acceptor, limits, SocketSweeper() if sweeper is None else sweeper)
 
     return BoundWebSocket

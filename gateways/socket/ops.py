@@ -1,0 +1,160 @@
+"""The operations of the socket: one JSON object a frame, `op` names it. Shapes only; what they mean is the session's."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from domain.errors import Problem
+from gateways.json import strict_decode
+
+HAVE_NAMES_MAX = 1_000
+PRESENCE_USERS_MAX = 500
+
+
+class Op(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="op"):
+    """One frame from the client."""
+
+    ref: str | None = None
+
+
+class Hello(Op, tag="hello"):
+    """The first frame."""
+
+    token: str
+    have: dict[str, int] | UnsetType = UNSET
+
+
+class Sync(Op, tag="sync"):
+    """Missed events, asked for."""
+
+    have: dict[str, int]
+    limit: int | None = None
+    recent: int | None = None
+    only: bool | None = None
+    cursor: str | None = None
+
+
+class Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where an imported message comes from."""
+
+    at: str
+    id: str
+
+
+class Send(Op, tag="send"):
+    """A message. `origin` only in sessions of scope `import`."""
+
+    conversation_id: str | UnsetType = UNSET
+    to: str | UnsetType = UNSET
+    client_msg_id: str
+    content: msgspec.Raw
+    reply_to: int | None = None
+    mentions: list[str] | None = None
+    origin: Origin | None = None
+
+
+class Edit(Op, tag="edit"):
+    """New content for one's own message."""
+
+    conversation_id: str
+    seq: int
+    content: msgspec.Raw
+    key: str | None = None
+
+
+class Aimed(Op):
+    """An op at one message."""
+
+    conversation_id: str
+    seq: int
+    key: str | None = None
+
+
+class Recall(Aimed, tag="recall"):
+    """Take a message back."""
+
+
+class Pin(Aimed, tag="pin"):
+    """Pin a message."""
+
+
+class Unpin(Aimed, tag="unpin"):
+    """Unpin a message."""
+
+
+class React(Aimed, tag="react"):
+    """React with an emoji."""
+
+    emoji: str
+
+
+class Unreact(Aimed, tag="unreact"):
+    """Take a reaction back."""
+
+    emoji: str
+
+
+class Read(Op, tag="read"):
+    """Read up to seq."""
+
+    conversation_id: str
+    seq: int
+
+
+class Received(Op, tag="received"):
+    """Received up to seq."""
+
+    conversation_id: str
+    seq: int
+
+
+class Typing(Op, tag="typing"):
+    """Typing, or no more."""
+
+    conversation_id: str
+    on: bool
+
+
+class PresenceOf(Op, tag="presence"):
+    """Whose presence to be told; replaces the earlier list."""
+
+    users: list[str]
+
+
+class Ping(Op, tag="ping"):
+    """Are you there?"""
+
+
+AnyOp = (
+    Hello | Sync | Send | Edit | Recall | React | Unreact | Pin | Unpin | Read | Received | Typing | PresenceOf | Ping
+)
+
+_decoder: msgspec.json.Decoder[AnyOp] = msgspec.json.Decoder(AnyOp)
+
+
+class _Reference(msgspec.Struct):
+    ref: str | None = None
+
+
+_reference = msgspec.json.Decoder(_Reference)
+
+
+def read_op(payload: bytes) -> AnyOp:
+    """The op of a frame. Raises Problem `malformed` (not strict JSON) or `validation_failed`."""
+    return strict_decode(_decoder, payload)
+
+
+def reference_of(payload: bytes) -> str | None:
+    """The `ref` of a frame that could not be read otherwise, if it has a readable one."""
+    try:
+        return _reference.decode(payload).ref
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def bad_reference(ref: str | None) -> Problem | None:
+    """`ref` is the client's choice, but it comes back in every answer, so it is bounded."""
+    if ref is not None and len(ref) > 256:
+        return Problem("validation_failed", "ref: at most 256 characters")
+    return None

@@ -1,0 +1,356 @@
+"""One socket's session: from hello to the last frame. Translates ops into commands and answers into frames; decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from commands.caller import Answer, Caller, Keyed
+from domain.conversation import (
+    AddReaction,
+    EditMessage,
+    MessagePosted,
+    PinMessage,
+    RecallMessage,
+    RemoveReaction,
+    UnpinMessage,
+)
+from domain.content import canonical
+from domain.errors import Problem
+from domain.event import Command
+from domain.streams import split
+from gateways.limits import Bucket
+from gateways.sending import sending
+from gateways.socket import ops
+from gateways.socket.websocket import encode_text_frame
+from gateways.wiretime import wire_time
+
+if TYPE_CHECKING:
+    from gateways.socket.desk import SocketDesk
+    from gateways.socket.websocket import WebSocket
+
+_encode = msgspec.json.Encoder().encode
+
+STRIKE_WINDOW_S = 60.0
+PENDING_FRAMES_MAX = 1_000
+"""Live events kept back while the missed ones are read; more means the reader is too slow, as on an open socket."""
+KEY_MAX = 128
+
+
+class Phase(Enum):
+    """Where a session stands; it only moves down this list."""
+
+    NEW = auto()
+    CATCHING_UP = auto()
+    LIVE = auto()
+    ENDED = auto()
+
+
+class Strikes:
+    """Offences within a minute."""
+
+    __slots__ = ("_at_s", "_limit")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._at_s: list[float] = []
+
+    def strike(self, now_s: float) -> bool:
+        """Count one; whether that was the last one allowed."""
+        self._at_s = [at_s for at_s in self._at_s if at_s > now_s - STRIKE_WINDOW_S]
+        self._at_s.append(now_s)
+        return len(self._at_s) >= self._limit
+
+
+class SocketSession:
+    """The SocketHandler of the JSON protocol. All calls come from the loop, none of them waits."""
+
+    __slots__ = (
+        "_bucket", "_desk", "_faults", "_floods", "_pending", "_phase", "_removed", "_socket",
+        "caller", "presence_users", "streams",
+    )  # fmt: skip
+
+    def __init__(self, desk: SocketDesk) -> None:
+        self._desk = desk
+        self._socket: WebSocket | None = None
+        self._phase = Phase.NEW
+        self._pending: list[tuple[str, int, bytes]] | None = None
+        self._removed: set[str] | None = None
+        self._bucket: Bucket | None = None
+        self._faults: Strikes | None = None
+        self._floods: Strikes | None = None
+        self.caller: Caller | None = None
+        self.streams: set[str] = set()
+        self.presence_users: frozenset[str] = frozenset()
+
+    # --- what the raw socket calls -----------------------------------------------------------------------------------------------
+
+    def opened(self, socket: WebSocket) -> None:
+        """The handshake is done: hello is due within 5 s."""
+        self._socket = socket
+        self._desk.await_hello(self)
+
+    def text(self, payload: bytes) -> None:
+        """One frame of the client."""
+        now_s = self._desk.monotonic_s()
+        if self._flooding(now_s, payload):
+            return
+        try:
+            op = ops.read_op(payload)
+            bad = ops.bad_reference(op.ref)
+            if bad is not None:
+                raise bad
+        except Problem as problem:
+            self._fault(now_s, ops.reference_of(payload), problem)
+            return
+        if self._phase is Phase.NEW:
+            self._first(op)
+        elif isinstance(op, ops.Hello):
+            self.close(4400, "second hello")
+        elif isinstance(op, ops.Send):
+            self._send(op)
+        else:
+            self._other(op)
+
+    def binary(self, payload: bytes) -> None:
+        """Binary frames have no place here."""
+        self.close(4400, "binary frame on the JSON protocol")
+
+    def closed(self) -> None:
+        """Leave every list. Called once."""
+        self._phase = Phase.ENDED
+        self._pending = None
+        self._desk.left(self)
+
+    # --- bounds ------------------------------------------------------------------------------------------------------------------
+
+    def _flooding(self, now_s: float, payload: bytes) -> bool:
+        if not self._desk.limits.enabled:
+            return False
+        if self._bucket is None:
+            self._bucket = Bucket(self._desk.frame_rate, now_s)
+        wait_s = self._bucket.take(now_s)
+        if wait_s <= 0:
+            return False
+        problem = Problem("rate_limited", "too many frames", retry_after_ms=max(1, int(wait_s * 1_000)))
+        self.fail(ops.reference_of(payload), problem)
+        if self._floods is None:
+            self._floods = Strikes(self._desk.limits.socket_strikes_per_min)
+        if self._floods.strike(now_s):
+            self.close(4429, "too many frames")
+        return True
+
+    def _fault(self, now_s: float, ref: str | None, problem: Problem) -> None:
+        """An unreadable frame: an error, and the tenth in a minute ends the socket; the first frame must be a hello."""
+        self.fail(ref, problem)
+        if self._phase is Phase.NEW:
+            self.close(4400, "the first frame must be a hello")
+            return
+        if self._faults is None:
+            self._faults = Strikes(10)
+        if self._faults.strike(now_s):
+            self.close(4400, "too many bad frames")
+
+    # --- hello -------------------------------------------------------------------------------------------------------------------
+
+    def _first(self, op: ops.AnyOp) -> None:
+        if not isinstance(op, ops.Hello):
+            self.close(4400, "frame before hello")
+            return
+        self._phase = Phase.CATCHING_UP
+        self._pending = []
+        self._removed = set()
+        self._desk.greet(self, op)
+
+    @property
+    def awaits_hello(self) -> bool:
+        """Whether nothing was heard yet."""
+        return self._phase is Phase.NEW
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing can be delivered any more."""
+        return self._phase is Phase.ENDED
+
+    def known_as(self, caller: Caller) -> None:
+        """The hello's token was good."""
+        self.caller = caller
+
+    def parted_meanwhile(self, stream: str) -> bool:
+        """Whether the user left the stream while this session was catching up."""
+        return self._removed is not None and stream in self._removed
+
+    def go_live(self, upto: dict[str, int]) -> None:
+        """Release the live events that the missed ones did not cover, in order; from here on they pass straight through."""
+        pending, self._pending, self._removed = self._pending, None, None
+        if self._phase is not Phase.CATCHING_UP or self._socket is None:
+            return
+        self._phase = Phase.LIVE
+        for stream, seq, frame in pending or ():
+            if seq > upto.get(stream, 0):
+                self._socket.send_frame(frame)
+
+    # --- what the pusher calls ---------------------------------------------------------------------------------------------------
+
+    @property
+    def user(self) -> tuple[str, str]:
+        """(tenant, user id)."""
+        return ("", "") if self.caller is None else (self.caller.tenant, self.caller.user_id)
+
+    @property
+    def session_id(self) -> str | None:
+        """The session whose token opened this socket."""
+        return None if self.caller is None else self.caller.session_id
+
+    def deliver(self, stream: str, seq: int, frame: bytes) -> None:
+        """An event's frame, ready-made; kept back until the missed events are out."""
+        if self._phase is Phase.LIVE:
+            self._socket.send_frame(frame)  # type: ignore[union-attr]
+        elif self._pending is not None:
+            if len(self._pending) >= PENDING_FRAMES_MAX:
+                self.close(4408, "slow reader")
+            else:
+                self._pending.append((stream, seq, frame))
+
+    def joined(self, stream: str) -> None:
+        """The user became a member."""
+        if self._removed is not None:
+            self._removed.discard(stream)
+
+    def parted(self, stream: str) -> None:
+        """The user is no member any more."""
+        if self._removed is not None:
+            self._removed.add(stream)
+
+    def hint(self, frame: bytes) -> None:
+        """A hint's frame; not for sessions that still catch up."""
+        if self._phase is Phase.LIVE and self._socket is not None:
+            self._socket.send_frame(frame)
+
+    def end(self, *, replaced: bool = False) -> None:
+        """The session ended: no frame after this."""
+        if replaced:
+            self.close(4409, "replaced by a newer session of the device")
+        else:
+            self.close(4403, "session ended")
+
+    # --- answers -----------------------------------------------------------------------------------------------------------------
+
+    def write(self, payload: bytes) -> None:
+        """One JSON frame to this socket."""
+        if self._phase is not Phase.ENDED and self._socket is not None:
+            self._socket.send_frame(encode_text_frame(payload))
+
+    def fail(self, ref: str | None, problem: Problem) -> None:
+        """An `error` frame."""
+        self.write(_encode({"op": "error", "ref": ref, "problem": self._desk.problem_document(problem)}))
+
+    def close(self, code: int, reason: str) -> None:
+        """Close the socket. Idempotent."""
+        if self._socket is not None:
+            self._socket.close(code, reason)
+
+    # --- ops ---------------------------------------------------------------------------------------------------------------------
+
+    def _send(self, op: ops.Send) -> None:
+        caller = self.caller
+        if caller is None:
+            self.fail(op.ref, Problem("unavailable", "the hello is not answered yet", retry_after_ms=100))
+            return
+        origin = None if op.origin is None else (op.origin.at, op.origin.id)
+        try:
+            name, command, keyed = sending(
+                caller,
+                conversation_id=op.conversation_id or None,
+                to=op.to or None,
+                client_msg_id=op.client_msg_id,
+                content=op.content,
+                reply_to=op.reply_to,
+                mentions=op.mentions,
+                origin=origin,
+            )
+        except Problem as problem:
+            self.fail(op.ref, problem)
+            return
+        self._desk.submit(caller, name, command, keyed, self._acknowledge_send(op.ref))
+
+    def _acknowledge_send(self, ref: str | None) -> Callable[[Answer | Problem], None]:
+        def done(result: Answer | Problem) -> None:
+            if isinstance(result, Problem):
+                self.fail(ref, result)
+                return
+            row = next(row for row in reversed(result.events) if isinstance(row.event, MessagePosted))
+            event = row.event
+            assert isinstance(event, MessagePosted)
+            self.write(
+                b'{"op":"ack","ref":%b,"conversation_id":"%b","seq":%d,"message_id":"%b","ordinal":%d,"at":"%b","position":"%b"%b}'
+                % (
+                    _encode(ref),
+                    split(result.stream)[1].encode(),
+                    row.seq,
+                    event.message_id.encode(),
+                    event.ordinal,
+                    wire_time(result.at).encode(),
+                    result.token.encode(),
+                    b',"replayed":true' if result.replayed else b"",
+                )
+            )
+
+        return done
+
+    def _other(self, op: ops.AnyOp) -> None:
+        if isinstance(op, ops.Ping):
+            self.write(_encode({"op": "pong"} if op.ref is None else {"op": "pong", "ref": op.ref}))
+        elif self.caller is None:
+            self.fail(op.ref, Problem("unavailable", "the hello is not answered yet", retry_after_ms=100))
+        elif isinstance(op, ops.Edit | ops.Recall | ops.React | ops.Unreact | ops.Pin | ops.Unpin):
+            self._change(self.caller, op)
+        elif not isinstance(op, ops.Hello | ops.Send):
+            self._desk.take(self, self.caller, op)
+
+    def _change(self, caller: Caller, op: ops.Edit | ops.Recall | ops.React | ops.Unreact | ops.Pin | ops.Unpin) -> None:
+        if op.key is not None and not 1 <= len(op.key) <= KEY_MAX:
+            self.fail(op.ref, Problem("validation_failed", f"key: 1 to {KEY_MAX} characters"))
+            return
+        try:
+            command, payload = _changing(op)
+        except Problem as problem:
+            self.fail(op.ref, problem)
+            return
+        keyed = Keyed(f"op {type(op).__name__.lower()} {op.conversation_id}", op.key, payload)
+        self._desk.submit(caller, op.conversation_id, command, keyed, self._acknowledge_change(op))
+
+    def _acknowledge_change(
+        self, op: ops.Edit | ops.Recall | ops.React | ops.Unreact | ops.Pin | ops.Unpin
+    ) -> Callable[[Answer | Problem], None]:
+        def done(result: Answer | Problem) -> None:
+            if isinstance(result, Problem):
+                self.fail(op.ref, result)
+                return
+            ack: dict[str, object] = {"op": "ack", "ref": op.ref, "conversation_id": op.conversation_id}
+            if result.changed:
+                ack |= {"seq": result.seq, "at": wire_time(result.at), "position": result.token}
+                if result.replayed:
+                    ack["replayed"] = True
+            else:
+                ack["changed"] = False
+            self.write(_encode(ack))
+
+        return done
+
+
+def _changing(op: ops.Edit | ops.Recall | ops.React | ops.Unreact | ops.Pin | ops.Unpin) -> tuple[Command, bytes]:
+    """(command, canonical payload) of an op at one message."""
+    if isinstance(op, ops.Edit):
+        return EditMessage(seq=op.seq, content=op.content), _encode([op.seq, msgspec.Raw(canonical(op.content))])
+    if isinstance(op, ops.React):
+        return AddReaction(seq=op.seq, emoji=op.emoji), _encode([op.seq, op.emoji])
+    if isinstance(op, ops.Unreact):
+        return RemoveReaction(seq=op.seq, emoji=op.emoji), _encode([op.seq, op.emoji])
+    payload = _encode([op.seq])
+    if isinstance(op, ops.Recall):
+        return RecallMessage(seq=op.seq), payload
+    return (PinMessage(seq=op.seq) if isinstance(op, ops.Pin) else UnpinMessage(seq=op.seq)), payload
