@@ -1,0 +1,132 @@
+"""The registry of event types: stable name and schema version to class.
+
+Adding a type without a golden file fails the suite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, get_type_hints
+
+import msgspec
+
+from domain.event import Event
+
+_ENVELOPE_FIELDS = frozenset({"actor", "at"})
+
+
+class UnknownEventError(Exception):
+    """An event type or schema version from the future (or a damaged body): park the stream, never guess."""
+
+
+class EventType:
+    """One registered class: how to write its clear and its body part, and how to read every version of it."""
+
+    def __init__(self, event_class: type[Event]) -> None:
+        self.event_class = event_class
+        self.name = event_class.TYPE
+        self.version = event_class.class_version
+        fields = [f.name for f in msgspec.structs.fields(event_class) if f.name not in _ENVELOPE_FIELDS]
+        self.body_fields = tuple(f for f in fields if f in event_class.BODY)
+        self.clear_fields = tuple(f for f in fields if f not in event_class.BODY)
+        self._clear = _part(event_class, "Clear", self.clear_fields)
+        self._body = _part(event_class, "Body", self.body_fields)
+        self._decoder = msgspec.json.Decoder(_readable(event_class, fields))
+        self._upcasts = [_upcast(event_class, n) for n in range(1, self.version)]
+
+    def clear_part(self, event: Event) -> msgspec.Struct:
+        """The clear metadata as a struct of its own, in field order."""
+        return self._clear(*[getattr(event, name) for name in self.clear_fields])
+
+    def body_part(self, event: Event) -> msgspec.Struct | None:
+        """The free-form part, None for a type without one."""
+        if not self.body_fields:
+            return None
+        return self._body(*[getattr(event, name) for name in self.body_fields])
+
+    def read(self, version: int, clear: bytes, body: bytes | None, actor: str, at: int) -> Event:
+        """The event in today's shape.
+
+        Raises UnknownEventError for a version from the future or a part that does not fit.
+        """
+        if not 1 <= version <= self.version:
+            raise UnknownEventError(f"{self.name} has schema {version}, newest known is {self.version}")
+        joined = _joined(clear, body)
+        try:
+            if version < self.version:
+                state = msgspec.json.decode(joined)
+                for upcast in self._upcasts[version - 1 :]:
+                    upcast(state)
+                joined = msgspec.json.encode(state)
+            part = self._decoder.decode(joined)
+        except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
+            raise UnknownEventError(
+                f"{self.name} schema {version} cannot be read: {type(error).__name__}"
+            ) from error
+        values = {name: getattr(part, name) for name in part.__struct_fields__}
+        return self.event_class(actor=actor, at=at, **values)
+
+
+class Registry:
+    """Event types by name."""
+
+    def __init__(self, event_classes: Iterable[type[Event]]) -> None:
+        self._types: dict[str, EventType] = {}
+        for event_class in event_classes:
+            if event_class.TYPE in self._types:
+                raise ValueError(f"event type {event_class.TYPE!r} is registered twice")
+            self._types[event_class.TYPE] = EventType(event_class)
+
+    def of_event(self, event: Event) -> EventType:
+        """The type of an event. Raises UnknownEventError for an unregistered class."""
+        return self.named(event.TYPE)
+
+    def named(self, name: str) -> EventType:
+        """The type of that stable name. Raises UnknownEventError."""
+        try:
+            return self._types[name]
+        except KeyError:
+            raise UnknownEventError(f"unknown event type {name!r}") from None
+
+    def __iter__(self) -> Any:
+        return iter(self._types.values())
+
+
+def _part(event_class: type[Event], suffix: str, names: tuple[str, ...]) -> type[msgspec.Struct]:
+    """A positional struct of some fields; defaults are left out of the JSON, so that a field added later
+    costs old events nothing.
+    """
+    hints = get_type_hints(event_class)
+    known = {f.name: f for f in msgspec.structs.fields(event_class)}
+    required = [n for n in names if known[n].required]
+    optional = [n for n in names if not known[n].required]
+    if [*required, *optional] != list(names):
+        raise TypeError(f"{event_class.__name__}: fields with defaults must follow those without")
+    fields: list[Any] = [(n, hints[n]) for n in required]
+    fields += [(n, hints[n], known[n].default) for n in optional]
+    return msgspec.defstruct(
+        f"{event_class.__name__}{suffix}", fields, frozen=True, omit_defaults=True, gc=False
+    )
+
+
+def _readable(event_class: type[Event], names: list[str]) -> type[msgspec.Struct]:
+    hints = get_type_hints(event_class)
+    known = {f.name: f for f in msgspec.structs.fields(event_class)}
+    fields: list[Any] = [
+        (n, hints[n]) if known[n].required else (n, hints[n], known[n].default) for n in names
+    ]
+    return msgspec.defstruct(f"{event_class.__name__}Read", fields, kw_only=True, forbid_unknown_fields=True)
+
+
+def _upcast(event_class: type[Event], version: int) -> Callable[[dict[str, Any]], None]:
+    upcast: Callable[[dict[str, Any]], None] = getattr(event_class, f"upcast_v{version}_v{version + 1}")
+    return upcast
+
+
+def _joined(clear: bytes, body: bytes | None) -> bytes:
+    """Two JSON objects with different fields as one, without decoding either."""
+    if body is None or body == b"{}":
+        return clear
+    if clear == b"{}":
+        return body
+    return clear[:-1] + b"," + body[1:]

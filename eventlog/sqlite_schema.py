@@ -1,0 +1,182 @@
+"""The file of the SQLite log: schema, pragmas, meta table, rows."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from eventlog.port import LogUnavailableError
+from eventlog.record import Commit
+
+SCHEMA_VERSION = 1
+POSITION_BITS = 48
+PAGE_BYTES = 4096
+BUSY_TIMEOUT_MS = 5_000
+CACHE_KIB = 32 * 1024
+STATEMENTS_CACHED = 64
+
+_TABLES = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE commits (
+    id INTEGER PRIMARY KEY,
+    shard INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    stream TEXT NOT NULL,
+    first_version INTEGER NOT NULL,
+    events_count INTEGER NOT NULL,
+    first_number INTEGER NOT NULL,
+    key BLOB NOT NULL,
+    payload_digest BLOB NOT NULL,
+    at INTEGER NOT NULL,
+    frame BLOB NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX commits_stream ON commits (shard, stream, first_version);
+CREATE UNIQUE INDEX commits_key ON commits (shard, key);
+"""
+
+COLUMNS = (
+    "id, shard, epoch, stream, first_version, events_count, first_number, key, payload_digest, at, frame"
+)
+INSERT = f"INSERT INTO commits ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_POSITION_MASK = (1 << POSITION_BITS) - 1
+
+
+class LogMismatchError(Exception):
+    """The file is no log, of another schema version, or was made with another shard count."""
+
+
+class LogMeta(msgspec.Struct, frozen=True):
+    """What the meta table says. `created_at`: milliseconds since 1970 UTC."""
+
+    log_id: str
+    shard_count: int
+    created_at: int
+
+
+def row_id(shard: int, position: int) -> int:
+    """The primary key of a position; position 0 lies before the first one."""
+    return shard << POSITION_BITS | position
+
+
+def row_of(commit: Commit) -> tuple[Any, ...]:
+    """The columns of a commit, in the order of COLUMNS."""
+    return (
+        commit.shard << POSITION_BITS | commit.position,
+        commit.shard,
+        commit.epoch,
+        commit.stream,
+        commit.first_version,
+        commit.events_count,
+        commit.first_number,
+        commit.key,
+        commit.payload_digest,
+        commit.at,
+        commit.frame,
+    )
+
+
+def commit_of(row: tuple[Any, ...]) -> Commit:
+    """The commit of a row in the order of COLUMNS."""
+    packed, shard, epoch, stream, first_version, count, first_number, key, payload_digest, at, frame = row
+    return Commit(
+        shard,
+        packed & _POSITION_MASK,
+        epoch,
+        stream,
+        first_version,
+        first_number,
+        key,
+        payload_digest,
+        at,
+        count,
+        frame,
+    )
+
+
+def connect_writer(path: Path, synchronous: str = "FULL") -> sqlite3.Connection:
+    """The one connection that writes and checkpoints.
+
+    No other connection may do either: SQLite before 3.51.3 can damage a file when a checkpoint in one
+    connection meets a commit in another (its "WAL-reset bug"), and checkpoints at moments of its own choosing
+    would stall flushes.
+    """
+    db = _connect(f"file:{_quoted(path)}")
+    db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+    if db.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+        db.close()
+        raise LogUnavailableError(f"{path} cannot be put into WAL mode")
+    db.execute(f"PRAGMA synchronous = {synchronous}")
+    db.execute("PRAGMA wal_autocheckpoint = 0")
+    db.execute("PRAGMA foreign_keys = ON")
+    return db
+
+
+def connect_reader(path: Path) -> sqlite3.Connection:
+    """A connection that only reads: it can neither write nor checkpoint."""
+    return _connect(f"file:{_quoted(path)}?mode=ro")
+
+
+def _connect(uri: str) -> sqlite3.Connection:
+    db = sqlite3.connect(
+        uri,
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=BUSY_TIMEOUT_MS / 1000,
+        cached_statements=STATEMENTS_CACHED,
+    )
+    db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    return db
+
+
+def _quoted(path: Path) -> str:
+    return str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def prepare(db: sqlite3.Connection, path: Path, shard_count: int | None, log_id: str | None) -> LogMeta:
+    """Create the tables of a new file, or check those of an old one. Raises LogMismatchError."""
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version == 0:
+        if db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+            raise LogMismatchError(f"{path} is a database, but not a log")
+        if shard_count is None:
+            raise LogMismatchError(f"{path} holds no log")
+        _create(db, shard_count, log_id or uuid.uuid4().hex)
+    elif version != SCHEMA_VERSION:
+        raise LogMismatchError(f"{path} has schema version {version}, this program knows {SCHEMA_VERSION}")
+    meta = read_meta(db)
+    if shard_count is not None and meta.shard_count != shard_count:
+        raise LogMismatchError(
+            f"{path} was made with {meta.shard_count} shards and cannot be opened with {shard_count}"
+        )
+    return meta
+
+
+def _create(db: sqlite3.Connection, shard_count: int, log_id: str) -> None:
+    created_at = time.time_ns() // 1_000_000
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        for statement in _TABLES.split(";")[:-1]:
+            db.execute(statement)
+        values = {"log_id": log_id, "shard_count": str(shard_count), "created_at": str(created_at)}
+        db.executemany("INSERT INTO meta (name, value) VALUES (?, ?)", values.items())
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def read_meta(db: sqlite3.Connection) -> LogMeta:
+    """The meta table. Raises LogMismatchError when something is missing."""
+    values = dict(db.execute("SELECT name, value FROM meta").fetchall())
+    try:
+        return LogMeta(values["log_id"], int(values["shard_count"]), int(values["created_at"]))
+    except (KeyError, ValueError) as error:
+        raise LogMismatchError(f"the meta table of the log is damaged: {error}") from error

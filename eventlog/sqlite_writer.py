@@ -1,0 +1,152 @@
+"""The writing half of the SQLite log; all of it runs on the writer's thread."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+
+from eventlog.port import LogUnavailableError, OutcomeUnknownError, Refusal, RefusalReason, ShardOutcome
+from eventlog.record import Commit
+from eventlog.sqlite_schema import COLUMNS, INSERT, commit_of, row_id, row_of
+
+CHECKPOINT_IDLE_PAGES = 250
+"""WAL pages (estimated) worth a checkpoint when no flush waits."""
+CHECKPOINT_BUSY_PAGES = 4_000
+"""WAL pages (estimated) at which a checkpoint is made between two flushes of a busy log: 16 MB."""
+_PAGES_PER_COMMIT = 3
+"""A commit touches a leaf of the table and of each index; close enough to decide when."""
+
+
+class LogWriter:
+    """The writer's connection: flushes, checkpoints, and what an error of SQLite means."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._wal_pages = 0
+
+    def append(self, batches: Mapping[int, Sequence[Commit]]) -> Mapping[int, ShardOutcome]:
+        """One transaction. A refused document ends its shard's batch; the other shards go on.
+
+        Raises LogUnavailableError, OutcomeUnknownError, ValueError (a hole).
+        """
+        documents = [commit for commits in batches.values() for commit in commits]
+        if not documents:
+            return {shard: ShardOutcome(0) for shard in batches}
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._check_dense(batches)
+            refusals = self._insert(documents, batches)
+        except BaseException as error:
+            self._roll_back()
+            if isinstance(error, sqlite3.Error):
+                raise LogUnavailableError(_named(error)) from error
+            raise
+        self._commit()
+        self._wal_pages += 1 + _PAGES_PER_COMMIT * len(documents)
+        if self._wal_pages >= CHECKPOINT_BUSY_PAGES:
+            self.checkpoint()
+        return {shard: _outcome(commits, refusals.get(shard)) for shard, commits in batches.items()}
+
+    def _check_dense(self, batches: Mapping[int, Sequence[Commit]]) -> None:
+        for shard, commits in batches.items():
+            if not commits or commits[0].position == 1:
+                continue
+            before = (row_id(shard, commits[0].position - 1),)
+            if self._db.execute("SELECT 1 FROM commits WHERE id = ?", before).fetchone() is None:
+                raise ValueError(f"position {commits[0].position} of shard {shard} would leave a hole")
+
+    def _insert(self, documents: list[Commit], batches: Mapping[int, Sequence[Commit]]) -> dict[int, Refusal]:
+        """Insert them all but the refused ones and what follows those in their shard; the refusals by shard."""
+        refusals: dict[int, Refusal] = {}
+        rows = [row_of(commit) for commit in documents]
+        start = 0
+        while start < len(rows):
+            before = self._db.total_changes
+            try:
+                self._db.executemany(INSERT, rows[start:] if start else rows)
+                break
+            except sqlite3.IntegrityError as error:
+                # The rows before the refused one stand in the transaction, so their number tells which one it
+                # was.
+                at = start + self._db.total_changes - before
+                commit = documents[at]
+                batch = batches[commit.shard]
+                index = commit.position - batch[0].position
+                refusal = self._refusal(index, commit, error)
+                if refusal is None:
+                    start = at + 1
+                else:
+                    refusals[commit.shard] = refusal
+                    start = at - index + len(batch)
+        return refusals
+
+    def _refusal(self, index: int, commit: Commit, error: sqlite3.IntegrityError) -> Refusal | None:
+        """Which index refused it; None if the identical document is there already."""
+        present = self._one("id = ?", row_id(commit.shard, commit.position))
+        if present is not None:
+            return None if commit.same_as(present) else Refusal(index, RefusalReason.POSITION, present)
+        present = self._one("shard = ? AND key = ?", commit.shard, commit.key)
+        if present is not None:
+            return Refusal(index, RefusalReason.KEY, present)
+        if self._one(
+            "shard = ? AND stream = ? AND first_version = ?",
+            commit.shard,
+            commit.stream,
+            commit.first_version,
+        ):
+            return Refusal(index, RefusalReason.STREAM)
+        raise error
+
+    def _one(self, condition: str, *values: int | str | bytes) -> Commit | None:
+        row = self._db.execute(f"SELECT {COLUMNS} FROM commits WHERE {condition}", values).fetchone()
+        return None if row is None else commit_of(row)
+
+    def _commit(self) -> None:
+        try:
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._roll_back()
+            # The commit record is the last thing written to the WAL: when the disk was full, it is not there.
+            # After any other error it may be, and a recovery after a crash would find it.
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
+                raise LogUnavailableError(_named(error)) from error
+            raise OutcomeUnknownError(_named(error)) from error
+
+    def _roll_back(self) -> None:
+        """End a transaction that did not reach its commit; SQLite has often done so itself."""
+        if self._db.in_transaction:
+            try:
+                self._db.execute("ROLLBACK")
+            except sqlite3.Error as error:
+                raise LogUnavailableError(f"cannot roll back: {_named(error)}") from error
+
+    def idle(self) -> None:
+        """Use a pause between flushes."""
+        if self._wal_pages >= CHECKPOINT_IDLE_PAGES:
+            self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Move the WAL into the database as far as readers let it. A failure costs nothing but a longer WAL;
+        it is tried again.
+        """
+        self._wal_pages = 0
+        try:
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.OperationalError:
+            self._wal_pages = CHECKPOINT_IDLE_PAGES
+
+    def close(self) -> None:
+        """Empty the WAL and close the connection."""
+        try:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        finally:
+            self._db.close()
+
+
+def _outcome(commits: Sequence[Commit], refusal: Refusal | None) -> ShardOutcome:
+    return ShardOutcome(len(commits)) if refusal is None else ShardOutcome(refusal.index, refusal)
+
+
+def _named(error: sqlite3.Error) -> str:
+    """SQLite's name of an error with its text, which names no content."""
+    return f"{getattr(error, 'sqlite_errorname', type(error).__name__)}: {error}"

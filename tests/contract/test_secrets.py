@@ -1,0 +1,130 @@
+"""The contract of the secrets port."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from eventlog.secrets import LIST_MAX, VALUE_BYTES_MAX, MemorySecrets, Secrets, SecretsUnavailableError
+from eventlog.sqlite_secrets import SqliteSecrets
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def secrets(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Secrets]:
+    """An empty store of each kind."""
+    store: Secrets = (
+        MemorySecrets() if request.param == "memory" else await SqliteSecrets.open(tmp_path / "secrets.db")
+    )
+    yield store
+    await store.close()
+
+
+async def test_put_get_delete(secrets: Secrets) -> None:
+    assert await secrets.get("password", "u_1", "main") is None
+    await secrets.put("password", "u_1", "main", b"\x00one")
+    await secrets.put("password", "u_2", "main", b"")
+    assert await secrets.get("password", "u_1", "main") == b"\x00one"
+    assert await secrets.get("password", "u_2", "main") == b""
+    await secrets.put("password", "u_1", "main", b"two")
+    assert await secrets.get("password", "u_1", "main") == b"two"
+    assert await secrets.get("refresh", "u_1", "main") is None
+    assert await secrets.delete("password", "u_1", "main")
+    assert not await secrets.delete("password", "u_1", "main")
+    assert await secrets.get("password", "u_1", "main") is None
+
+
+async def test_put_if_absent_answers_what_stands(secrets: Secrets) -> None:
+    assert await secrets.put_if_absent("server", "server", "jwt", b"first") == b"first"
+    assert await secrets.put_if_absent("server", "server", "jwt", b"second") == b"first"
+    assert await secrets.get("server", "server", "jwt") == b"first"
+
+
+async def test_only_one_of_many_racers_makes_the_key(secrets: Secrets) -> None:
+    made = await asyncio.gather(
+        *[secrets.put_if_absent("server", "server", "jwt", b"%d" % n) for n in range(20)]
+    )
+    assert len(set(made)) == 1
+
+
+async def test_compare_and_swap(secrets: Secrets) -> None:
+    place = ("refresh", "u_1", "s_1")
+    assert not await secrets.compare_and_swap(*place, b"a", b"b")
+    assert await secrets.compare_and_swap(*place, None, None)
+    assert await secrets.compare_and_swap(*place, None, b"a")
+    assert not await secrets.compare_and_swap(*place, None, b"x")
+    assert not await secrets.compare_and_swap(*place, None, None)
+    assert not await secrets.compare_and_swap(*place, b"wrong", b"b")
+    assert await secrets.compare_and_swap(*place, b"a", b"b")
+    assert await secrets.get(*place) == b"b"
+    assert not await secrets.compare_and_swap(*place, b"a", None)
+    assert await secrets.compare_and_swap(*place, b"b", None)
+    assert await secrets.get(*place) is None
+
+
+async def test_a_token_is_rotated_by_one_of_many_racers(secrets: Secrets) -> None:
+    await secrets.put("refresh", "u_1", "s_1", b"old")
+    won = await asyncio.gather(
+        *[secrets.compare_and_swap("refresh", "u_1", "s_1", b"old", b"new%d" % n) for n in range(20)]
+    )
+    assert sum(won) == 1
+    assert await secrets.get("refresh", "u_1", "s_1") == b"new%d" % won.index(True)
+
+
+async def test_list_by_kind_and_subject_in_pages(secrets: Secrets) -> None:
+    for subject in ("u_2", "u_1"):
+        for name in ("s_3", "s_1", "s_2"):
+            await secrets.put("refresh", subject, name, f"{subject}{name}".encode())
+    await secrets.put("app_key", "k_1", "main", b"other")
+    ours = {("u_1", "s_1"): b"u_1s_1", ("u_1", "s_2"): b"u_1s_2", ("u_1", "s_3"): b"u_1s_3"}
+    listed = await secrets.list("refresh", "u_1")
+    assert listed == ours
+    assert list(listed) == list(ours)
+    assert list(await secrets.list("refresh", limit=2)) == [("u_1", "s_1"), ("u_1", "s_2")]
+    behind = await secrets.list("refresh", after=("u_1", "s_2"))
+    assert list(behind) == [("u_1", "s_3"), ("u_2", "s_1"), ("u_2", "s_2"), ("u_2", "s_3")]
+    assert await secrets.list("refresh", "u_9") == {}
+    assert len(await secrets.list("refresh", limit=LIST_MAX * 10)) == 6
+
+
+async def test_a_value_has_a_bound(secrets: Secrets) -> None:
+    with pytest.raises(ValueError, match="too large"):
+        await secrets.put("password", "u_1", "main", bytes(VALUE_BYTES_MAX + 1))
+
+
+async def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
+    path = tmp_path / "secrets.db"
+    path.touch(mode=0o644)
+    store = await SqliteSecrets.open(path)
+    await store.put("password", "u_1", "main", b"x")
+    assert {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()} == {0o600}
+    await store.close()
+
+
+async def test_a_deleted_secret_leaves_no_trace_in_the_files(tmp_path: Path) -> None:
+    store = await SqliteSecrets.open(tmp_path / "secrets.db")
+    await store.put("password", "u_1", "main", b"correct horse battery staple")
+    await store.delete("password", "u_1", "main")
+    assert all(b"battery" not in file.read_bytes() for file in tmp_path.iterdir())
+    await store.close()
+
+
+async def test_secrets_survive_a_restart(tmp_path: Path) -> None:
+    store = await SqliteSecrets.open(tmp_path / "secrets.db")
+    await store.put("password", "u_1", "main", b"kept")
+    await store.close()
+    await store.close()
+    with pytest.raises(SecretsUnavailableError):
+        await store.get("password", "u_1", "main")
+    again = await SqliteSecrets.open(tmp_path / "secrets.db")
+    assert await again.get("password", "u_1", "main") == b"kept"
+    await again.close()
+
+
+async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "secrets.db").write_bytes(b"no database" * 1000)
+    with pytest.raises(SecretsUnavailableError):
+        await SqliteSecrets.open(tmp_path / "secrets.db")
