@@ -175,7 +175,7 @@ class SocketDesk:
     def take(self, session: SocketSession, caller: Caller, op: ops.AnyOp) -> None:
         """The ops that need the read side, or are hints."""
         if isinstance(op, ops.Sync):
-            self._start(session, op.ref, self._sync(session, caller, op))
+            self._start(session, op.ref, self._sync(session, caller, op), hint=False)
         elif isinstance(op, ops.Read):
             self._start(session, op.ref, self._read(session, caller, op))
         elif isinstance(op, ops.Received):
@@ -192,12 +192,14 @@ class SocketDesk:
         else:
             self._tasks.start(work)
 
-    def _start(self, session: SocketSession, ref: str | None, work: Coroutine[Any, Any, None]) -> None:
+    def _start(
+        self, session: SocketSession, ref: str | None, work: Coroutine[Any, Any, None], *, hint: bool = True
+    ) -> None:
         if self._tasks.full:
             work.close()
             session.fail(ref, Problem("overloaded", "too many requests are waiting; try again", retry_after_ms=250))
         else:
-            self._tasks.start(_answered(session, ref, work))
+            self._tasks.start(_answered(session, ref, work, hint=hint))
 
     async def _sync(self, session: SocketSession, caller: Caller, op: ops.Sync) -> None:
         limit, recent = _sync_bounds(op)
@@ -223,11 +225,12 @@ class SocketDesk:
         return problem_document(problem, f"socket-{self._problems}")
 
 
-async def _answered(session: SocketSession, ref: str | None, work: Coroutine[Any, Any, None]) -> None:
+async def _answered(session: SocketSession, ref: str | None, work: Coroutine[Any, Any, None], *, hint: bool) -> None:
+    """A hint that is wrong costs an error only if it has a `ref`."""
     try:
         await work
     except Problem as problem:
-        if ref is not None or problem.code not in ("not_found", "forbidden", "validation_failed"):
+        if ref is not None or not hint:
             session.fail(ref, problem)
 
 

@@ -1,6 +1,6 @@
-"""RFC 6455 frames, server side: a strict incremental reader and the encoders. No I/O, no clock, no extensions.
+"""RFC 6455 frames, server side: a strict incremental reader and the encoders; no I/O, no extensions.
 
-One reader per connection holds nothing but the bytes of an unfinished frame or message: an idle one is 88 bytes.
+One reader per connection holds only the bytes of an unfinished frame or message: an idle one is 96 bytes.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def encode_frame(opcode: int, payload: bytes) -> bytes:
 
 
 def encode_close_frame(code: int, reason: str = "") -> bytes:
-    """A close frame; a reason longer than 123 bytes of UTF-8 is cut at a character. 1005 means no code at all."""
+    """A close frame; a reason over 123 bytes of UTF-8 is cut at a character. 1005 means no code at all."""
     if code == CloseCode.NO_STATUS:
         return encode_frame(CLOSE, b"")
     cut = reason.encode()[:CLOSE_REASON_BYTES_MAX].decode("utf-8", "ignore")
@@ -121,8 +121,9 @@ def encode_close_frame(code: int, reason: str = "") -> bytes:
 class FrameReader:
     """Turns received bytes into calls on a sink; how the bytes were split never changes the calls.
 
-    Raises ProtocolViolation at the first byte that makes the stream invalid (text is checked as it arrives, so
-    bad UTF-8 fails before its frame is complete). After a violation or a close frame every further byte is ignored.
+    Raises ProtocolViolation at the first byte that makes the stream invalid (text is checked as it arrives,
+    so bad UTF-8 fails before its frame is complete). After a violation or a close frame every further byte
+    is ignored.
     """
 
     __slots__ = ("_buffer", "_decoder", "_ended", "_message", "_opcode", "_partial_checked", "_wanted")
@@ -171,7 +172,7 @@ class FrameReader:
         return more and not self._ended
 
     def _sole_text(self, data: bytes, message_bytes_max: int) -> bytes | None:
-        """The payload if `data` is exactly one sound whole text frame, as it nearly always is; else None.
+        """The payload if `data` is exactly one sound whole text frame, as nearly always; else None.
 
         Only a shortcut: it saves a third of the reader's time, and whatever it does not take is judged elsewhere.
         """

@@ -12,7 +12,7 @@ from domain.errors import Problem
 from domain.streams import inbox_stream, qualified
 from gateways.socket.ops import HAVE_NAMES_MAX, Hello
 from gateways.socket.session import SocketSession
-from gateways.wiretime import wire_time
+from projections.wire import wire_time
 from projections.shapes import HelloAnswer
 
 if TYPE_CHECKING:

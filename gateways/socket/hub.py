@@ -1,4 +1,4 @@
-"""What all sockets of one server share: acceptor, limits, the timer, and the one callback per turn of the loop."""
+"""What all sockets of one server share: acceptor, limits, timer, and the one callback per turn of the loop."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def call_soon(callback: Callable[[], None]) -> None:
 
 
 class SocketHub:
-    """Shared by all sockets of one protocol class; nothing in it grows with a socket but wheel and dirty list."""
+    """Shared by all sockets of one protocol class; only the wheel and the dirty list grow with them."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The sending half of a connection: frames of one turn become one write, the unsent is bounded, closing has an end."""
+"""The sending half of a connection: one write per turn, a bound on what is unsent, an end to closing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NOTHING_WRITTEN: Final = (0, 0)
 
 
 class Outlet(asyncio.Protocol, ABC):
-    """What a WebSocket sends with; one object with its reading half, because a second one would cost memory."""
+    """What a WebSocket sends with; one object with its reading half, as a second one would cost memory."""
 
     __slots__ = (
         "_backlog",
@@ -66,7 +66,7 @@ class Outlet(asyncio.Protocol, ABC):
     def send_frame(self, frame: bytes) -> None:
         """Queue ready wire bytes (see `encode_text_frame`); dropped once the socket is closing.
 
-        Over the bound of unsent bytes or frames the socket closes with 4408 and drops what is not yet written.
+        Over the bound of unsent bytes or frames the socket closes with 4408 and drops what is not written yet.
         """
         if self._state is not OPEN:
             return
@@ -108,7 +108,7 @@ class Outlet(asyncio.Protocol, ABC):
 
     @abstractmethod
     def run_turn(self) -> None:
-        """Called by the hub once per turn in which something happened: write, end, read on, tell the handler."""
+        """Called by the hub once per turn in which something happened: write, end, read on, tell."""
 
     @abstractmethod
     def on_due(self) -> None:

@@ -12,7 +12,7 @@ from domain.event import Event
 from domain.group import GroupCreated, MemberAdded, MemberLeft, MemberRemoved
 from domain.inbox import ConversationSettingsChanged, ReadMarked
 from domain.direct import DirectOpened
-from domain.conversation import MessagePosted, MessageRecalled
+from domain.talk import MessagePosted, MessageRecalled
 from domain.streams import split
 from domain.user import UserSessionClosed
 from eventlog.record import Committed, Recorded

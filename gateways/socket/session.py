@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from commands.caller import Answer, Caller, Keyed
+from domain.content import canonical
 from domain.conversation import (
     AddReaction,
     EditMessage,
-    MessagePosted,
     PinMessage,
     RecallMessage,
     RemoveReaction,
     UnpinMessage,
 )
-from domain.content import canonical
 from domain.errors import Problem
 from domain.event import Command
 from domain.streams import split
+from domain.talk import MessagePosted
 from gateways.limits import Bucket
 from gateways.sending import sending
 from gateways.socket import ops
 from gateways.socket.websocket import encode_text_frame
-from gateways.wiretime import wire_time
+from projections.wire import wire_time
 
 if TYPE_CHECKING:
     from gateways.socket.desk import SocketDesk
@@ -70,7 +70,7 @@ class SocketSession:
 
     __slots__ = (
         "_bucket", "_desk", "_faults", "_floods", "_pending", "_phase", "_removed", "_socket",
-        "caller", "presence_users", "streams",
+        "caller", "presence_users", "streams", "was_live",
     )  # fmt: skip
 
     def __init__(self, desk: SocketDesk) -> None:
@@ -85,6 +85,7 @@ class SocketSession:
         self.caller: Caller | None = None
         self.streams: set[str] = set()
         self.presence_users: frozenset[str] = frozenset()
+        self.was_live = False
 
     # --- what the raw socket calls -----------------------------------------------------------------------------------------------
 
@@ -189,6 +190,7 @@ class SocketSession:
         if self._phase is not Phase.CATCHING_UP or self._socket is None:
             return
         self._phase = Phase.LIVE
+        self.was_live = True
         for stream, seq, frame in pending or ():
             if seq > upto.get(stream, 0):
                 self._socket.send_frame(frame)

@@ -1,17 +1,19 @@
-"""The raw WebSocket layer: a protocol class for uvicorn's `ws=` setting, without a task, queue or timer per socket.
+"""The raw WebSocket layer: a protocol class for uvicorn's `ws=`, without a task, queue or timer per socket.
 
     socket_class = build_websocket_protocol(acceptor, SocketLimits())
     uvicorn.Config(app, ws=socket_class)
 
-One object per connection. Received bytes become plain calls on a SocketHandler; frames sent to a socket within one
-turn of the loop leave in one `transport.write`, made by one callback for all sockets of that turn. The transport's
-write buffer is the queue, and it is bounded.
+One object per connection. Received bytes become plain calls on a SocketHandler; frames sent to a socket within
+one turn of the loop leave in one `transport.write`, made by one callback for all sockets of that turn. The
+transport's write buffer is the queue, and it is bounded.
 """
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any, cast
+
+from typing_extensions import override
 
 from gateways.socket.frames import (
     PING_FRAME,
@@ -46,7 +48,7 @@ __all__ = [
 
 
 class WebSocket(Outlet):
-    """One connection. Handlers use `send_frame`, `close`, `pause_reading`, `resume_reading`, `unsent_bytes`."""
+    """One connection; handlers use `send_frame`, `close`, `pause_reading`, `resume_reading`."""
 
     __slots__ = (
         "_connections",
@@ -61,9 +63,9 @@ class WebSocket(Outlet):
 
     def __init__(
         self,
-        config: Config,
+        config: Config,  # noqa: ARG002 - uvicorn passes it
         server_state: ServerState,
-        app_state: dict[str, Any],
+        app_state: dict[str, Any],  # noqa: ARG002 - uvicorn passes it
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__()
@@ -92,11 +94,13 @@ class WebSocket(Outlet):
 
     # What uvicorn and the loop call
 
+    @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection over from the HTTP protocol."""
         self._transport = cast("asyncio.Transport", transport)
         self._connections.add(self)
 
+    @override
     def data_received(self, data: bytes) -> None:
         """First the whole upgrade request, then frames; never raises."""
         state = self._state
@@ -106,7 +110,8 @@ class WebSocket(Outlet):
         elif state is State.CONNECTING:
             self._shake_hands(data)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - every end is alike
         """The end, whatever the cause."""
         self._state = State.LOST
         self._connections.discard(self)
@@ -121,6 +126,7 @@ class WebSocket(Outlet):
         else:
             self.close(CloseCode.SERVICE_RESTART, "restart")
 
+    @override
     def on_due(self) -> None:
         """Called by the sweeper: heartbeat, silence, the end of patience with a closing peer."""
         sweeper, limits = self.hub.sweeper, self.hub.limits
@@ -139,8 +145,9 @@ class WebSocket(Outlet):
         if self._state is OPEN:  # the ping may have been the frame too many
             sweeper.schedule(self, min(silence_left, self._deadline_tick - sweeper.now))
 
+    @override
     def run_turn(self) -> None:
-        """Called by the hub once per turn in which something happened: write, end, read on, tell the handler."""
+        """Once per turn in which something happened: write, end, read on, tell the handler."""
         self._marked = False
         if self._state is State.LOST:
             return

@@ -1,0 +1,68 @@
+"""Who calls, under which key, and what the answer is."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+
+import msgspec
+
+from eventlog.record import KEY_BYTES, Recorded
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """An authenticated caller. `importing`: a session of scope `import`, which may give messages an origin."""
+
+    tenant: str
+    user_id: str
+    session_id: str | None = None
+    importing: bool = False
+
+
+class Keyed(msgspec.Struct, frozen=True):
+    """What makes a call repeatable.
+
+    `scope` is the conversation id for sends, else `METHOD route-path`. `client_key` None: the caller gave none, so the call is never a replay.
+    `payload` is canonical JSON (sorted keys) of what was asked, without credentials.
+    """
+
+    scope: str
+    client_key: str | None = None
+    payload: bytes = b"null"
+
+    def key(self, tenant: str, actor: str) -> bytes:
+        """The 16-byte command id: BLAKE2b over (tenant, actor, scope, client key), random without a client key."""
+        if self.client_key is None:
+            return secrets.token_bytes(KEY_BYTES)
+        parts = "\x00".join((tenant, actor, self.scope, self.client_key))
+        return hashlib.blake2b(parts.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest()
+
+    def payload_digest(self, secret: bytes) -> bytes:
+        """A keyed digest of the payload; keyed, since short payloads could be guessed from a plain one."""
+        return hmac.digest(secret, self.payload, "sha256")[:KEY_BYTES]
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a command did: the events of its commit, or nothing (`changed` False, position 0)."""
+
+    stream: str
+    changed: bool
+    shard: int
+    position: int = 0
+    at: int = 0
+    replayed: bool = False
+    events: tuple[Recorded, ...] = ()
+
+    @property
+    def seq(self) -> int | None:
+        """The seq of the last public event, None when there is none."""
+        for row in reversed(self.events):
+            if row.seq is not None:
+                return row.seq
+        return None
+
+    @property
+    def token(self) -> str:
+        """The read-your-writes token, `shard:position`."""
+        return f"{self.shard}:{self.position}"

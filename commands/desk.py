@@ -1,0 +1,181 @@
+"""The desk: where gateways hand in commands. It brings the facts that a decision needs, makes the key, and passes the order to the node."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from commands.caller import Answer, Caller, Keyed
+from commands.node import Node
+from commands.order import NO_USERS, Order
+from commands.tasks import TaskOwner
+from domain.aggregates import State
+from domain.conversation import (
+    AddReaction,
+    EditMessage,
+    PinMessage,
+    PostMessage,
+    RecallMessage,
+    RemoveReaction,
+    UnpinMessage,
+)
+from domain.direct import BlockUser, OpenDirect, UnblockUser
+from domain.errors import Problem
+from domain.event import Command, Message
+from domain.group import AddMembers, CreateGroup
+from domain.streams import qualified, user_stream
+
+KNOWN_USERS_MAX = 200_000
+FACT_TASKS_MAX = 2_000
+_AIMED = (EditMessage, RecallMessage, AddReaction, RemoveReaction, PinMessage, UnpinMessage)
+
+
+class OlderMessages(Protocol):
+    """The read side, for messages that lie before the hot window."""
+
+    async def older_message(self, stream: str, seq: int) -> Message | None:
+        """The message as the timeline shows it, caught up with everything that is durable. Raises Problem(`unavailable`)."""
+        ...
+
+
+class Desk:
+    """Takes commands of authenticated callers; answers when what they rest on is durable."""
+
+    def __init__(self, node: Node, payload_secret: bytes, older: OlderMessages) -> None:
+        self._node = node
+        self._payload_secret = payload_secret
+        self._older = older
+        self._known_users: OrderedDict[str, None] = OrderedDict()
+        self._tasks = TaskOwner("desk", FACT_TASKS_MAX)
+
+    async def close(self) -> None:
+        """Give up orders whose facts are still being looked for."""
+        await self._tasks.close()
+
+    def head_positions(self) -> Mapping[int, int]:
+        """{shard: position} of everything durable: what a reader must have seen to read its own writes."""
+        return self._node.head_positions()
+
+    async def execute(self, caller: Caller, name: str, command: Command, keyed: Keyed) -> Answer:
+        """Do it and wait. Raises Problem. A cancelled caller leaves the command running; the same key tells what became of it."""
+        outcome: asyncio.Future[Answer | Problem] = asyncio.get_running_loop().create_future()
+
+        def done(result: Answer | Problem) -> None:
+            if not outcome.done():
+                outcome.set_result(result)
+
+        self.submit(caller, name, command, keyed, done)
+        result = await outcome
+        if isinstance(result, Problem):
+            raise result
+        return result
+
+    def submit(
+        self, caller: Caller, name: str, command: Command, keyed: Keyed, done: Callable[[Answer | Problem], None]
+    ) -> None:
+        """Hand in a command; `done` is called exactly once, on the loop, at once or later. Orders of one stream keep their order only
+        if none of them needs a fact that is not in memory."""
+        order = Order(
+            tenant=caller.tenant,
+            actor=caller.user_id,
+            stream=qualified(caller.tenant, name),
+            command=command,
+            key=keyed.key(caller.tenant, caller.user_id),
+            client_keyed=keyed.client_key is not None,
+            payload_digest=keyed.payload_digest(self._payload_secret),
+            done=done,
+            importing=caller.importing,
+        )
+        if self._facts_at_hand(order):
+            self._node.submit(order)
+        elif self._tasks.full:
+            done(Problem("overloaded", "too many requests are waiting; try again", retry_after_ms=250))
+        else:
+            self._tasks.start(self._with_facts(order))
+
+    async def peek(self, tenant: str, name: str) -> State:
+        """The durable state of an aggregate. Raises Problem."""
+        return await self._node.peek(qualified(tenant, name))
+
+    async def user_exists(self, tenant: str, user_id: str) -> bool:
+        """Whether the user was ever registered. Raises Problem(`unavailable`)."""
+        stream = user_stream(tenant, user_id)
+        if stream in self._known_users:
+            self._known_users.move_to_end(stream)
+            return True
+        state = await self._node.peek(stream)
+        if state.version == 0:
+            return False
+        self._known_users[stream] = None
+        if len(self._known_users) > KNOWN_USERS_MAX:
+            self._known_users.popitem(last=False)
+        return True
+
+    # --- facts -------------------------------------------------------------------------------------------------------------------
+
+    def _facts_at_hand(self, order: Order) -> bool:
+        """Whether the command can be decided with what memory holds; true for nearly every send."""
+        command = order.command
+        if isinstance(command, PostMessage):
+            known = command.to is None or user_stream(order.tenant, command.to) in self._known_users
+            return known and (command.reply_to is None or self._in_window(order.stream, command.reply_to))
+        if isinstance(command, _AIMED):
+            return self._in_window(order.stream, command.seq)
+        return not isinstance(command, OpenDirect | BlockUser | UnblockUser | CreateGroup | AddMembers)
+
+    def _in_window(self, stream: str, seq: int) -> bool:
+        try:
+            state = self._node.peek_hot(stream)
+        except Problem:
+            return True  # A name of no known kind: the node refuses it.
+        return state is not None and seq >= state.window_start
+
+    async def _with_facts(self, order: Order) -> None:
+        try:
+            order.unknown_users = await self._unknown_users(order)
+            order.older = await self._older_messages(order)
+        except Problem as problem:
+            order.answer(problem)
+        except BaseException:
+            order.answer(Problem("unavailable", "the server is shutting down; try again", retry_after_ms=2_000))
+            raise
+        else:
+            self._node.submit(order)
+
+    async def _unknown_users(self, order: Order) -> frozenset[str]:
+        asked = _users_of(order.command)
+        if not asked:
+            return NO_USERS
+        return frozenset([user for user in asked if not await self.user_exists(order.tenant, user)])
+
+    async def _older_messages(self, order: Order) -> Mapping[int, Message]:
+        seq = _target_of(order.command)
+        if seq is None:
+            return {}
+        state = await self._node.peek(order.stream)
+        if seq >= state.window_start:
+            return {}
+        message = await self._older.older_message(order.stream, seq)
+        return {} if message is None else {seq: message}
+
+
+def _users_of(command: Command) -> tuple[str, ...]:
+    """The user ids of a command that must exist."""
+    if isinstance(command, PostMessage):
+        return () if command.to is None else (command.to,)
+    if isinstance(command, OpenDirect | BlockUser | UnblockUser):
+        return (command.peer,)
+    if isinstance(command, CreateGroup):
+        return tuple(command.members)
+    if isinstance(command, AddMembers):
+        return tuple(command.user_ids)
+    return ()
+
+
+def _target_of(command: Command) -> int | None:
+    """The seq that a command aims at."""
+    if isinstance(command, PostMessage):
+        return command.reply_to
+    return command.seq if isinstance(command, _AIMED) else None

@@ -1,0 +1,31 @@
+"""The bounds of the write side."""
+
+from __future__ import annotations
+
+import msgspec
+
+from domain.event import Limits
+
+
+class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Every queue, wait and batch of a node. Times in the unit of the name."""
+
+    flush_pace_ms: float = 4.0
+    """From flush start to flush start; at once after an idle spell or when `flush_commits` wait. 4 ms: batches of 4 at 1,000/s."""
+    flush_commits: int = 256
+    queue_orders: int = 20_000
+    """Orders inside the node, decided or not; more are refused as `overloaded`."""
+    overloaded_retry_ms: int = 250
+    deadline_s: float = 10.0
+    close_s: float = 10.0
+    hot_aggregates: int = 20_000
+    hot_weight: int = 2_000_000
+    """Members and window messages over all hot aggregates."""
+    hot_keys: int = 4_096
+    """Command ids remembered per aggregate; older ones are asked of the log."""
+    warming_streams: int = 64
+    resend_first_ms: float = 10.0
+    resend_max_ms: float = 1_000.0
+    snapshot_events: int = 2_000
+    """A stream that grew by so many events since its snapshot gets a new one when it is evicted."""
+    limits: Limits = Limits()
