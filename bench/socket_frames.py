@@ -36,8 +36,9 @@ from gateways.socket.websocket import (
     encode_text_frame,
 )
 
-PAYLOAD = b'{"op":"send","ref":"17","conversation_id":"direct:alice:bob","client_msg_id":"0123456789","content":' + (
-    b'{"type":"text","text":"how are you today"}}'
+PAYLOAD = (
+    b'{"op":"send","ref":"17","conversation_id":"direct:alice:bob","client_msg_id":"0123456789","content":'
+    + (b'{"type":"text","text":"how are you today"}}')
 )
 FANOUT_SOCKETS = 200
 UPGRADE = (
@@ -103,8 +104,10 @@ class BareEcho(asyncio.Protocol):
 
 def masked_frame(payload: bytes) -> bytes:
     """A client's text frame; a zero mask costs the server as much as any other."""
-    head = struct.pack("!BB", 0x81, 0x80 | len(payload)) if len(payload) < 126 else (
-        struct.pack("!BBH", 0x81, 0x80 | 126, len(payload))
+    head = (
+        struct.pack("!BB", 0x81, 0x80 | len(payload))
+        if len(payload) < 126
+        else (struct.pack("!BBH", 0x81, 0x80 | 126, len(payload)))
     )
     return head + bytes(4) + payload
 
@@ -176,7 +179,9 @@ async def serve_ours(acceptor: Everybody) -> tuple[int, Callable[[], Any]]:
     async def application(scope: Any, receive: Any, send: Any) -> None:
         raise AssertionError("no HTTP here")
 
-    config = uvicorn.Config(application, port=0, ws=protocol, lifespan="off", log_level="warning", backlog=4096)
+    config = uvicorn.Config(
+        application, port=0, ws=protocol, lifespan="off", log_level="warning", backlog=4096
+    )
     server = uvicorn.Server(config)
     config.load()
     server.lifespan = config.lifespan_class(config)
@@ -195,7 +200,9 @@ async def cpu_of_turns(peers: Peers, port: int, turns: int, reply_bytes: int) ->
     return (time.process_time() - before) / turns * 1e6
 
 
-async def cpu_of_fanout(peers: Peers, port: int, frame: bytes, rounds: int, send: Callable[[], None]) -> float:
+async def cpu_of_fanout(
+    peers: Peers, port: int, frame: bytes, rounds: int, send: Callable[[], None]
+) -> float:
     """Microseconds of this process's CPU per frame delivered to one of FANOUT_SOCKETS sockets."""
     peers.pipe.send(("hold", port, FANOUT_SOCKETS, 0))
     await peers.told()

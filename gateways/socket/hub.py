@@ -1,4 +1,4 @@
-"""What all sockets of one server share: acceptor, limits, timer, and the one callback per turn of the loop."""
+"""What all sockets of one server share: acceptor, limits, timer, and one callback per turn of the loop."""
 
 from __future__ import annotations
 

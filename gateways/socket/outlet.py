@@ -66,7 +66,7 @@ class Outlet(asyncio.Protocol, ABC):
     def send_frame(self, frame: bytes) -> None:
         """Queue ready wire bytes (see `encode_text_frame`); dropped once the socket is closing.
 
-        Over the bound of unsent bytes or frames the socket closes with 4408 and drops what is not written yet.
+        Over the bound of unsent bytes or frames the socket closes with 4408 and drops what is not yet sent.
         """
         if self._state is not OPEN:
             return

@@ -3,8 +3,8 @@
     socket_class = build_websocket_protocol(acceptor, SocketLimits())
     uvicorn.Config(app, ws=socket_class)
 
-One object per connection. Received bytes become plain calls on a SocketHandler; frames sent to a socket within
-one turn of the loop leave in one `transport.write`, made by one callback for all sockets of that turn. The
+One object per connection. Received bytes become plain calls on a SocketHandler; frames sent in one turn of
+the loop leave in one `transport.write`, made by one callback for all sockets of that turn. The
 transport's write buffer is the queue, and it is bounded.
 """
 
@@ -111,7 +111,7 @@ class WebSocket(Outlet):
             self._shake_hands(data)
 
     @override
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - every end is alike
+    def connection_lost(self, exc: Exception | None) -> None:
         """The end, whatever the cause."""
         self._state = State.LOST
         self._connections.discard(self)
