@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from domain import direct, shard, talk, user
+from domain import direct, group, shard, talk, user
 from domain.event import Command, Context, Event, State
 from domain.streams import StreamKind
 
@@ -23,9 +23,12 @@ class Aggregate(msgspec.Struct, frozen=True):
 
 
 AGGREGATES: Mapping[StreamKind, Aggregate] = {
+    StreamKind.GROUP: Aggregate(group.initial, group.evolve, group.decide),
     StreamKind.DIRECT: Aggregate(direct.initial, direct.evolve, direct.decide),
     StreamKind.USER: Aggregate(user.initial, user.evolve, user.decide),
     StreamKind.SHARD: Aggregate(shard.initial, shard.evolve, shard.decide),
 }
 
-EVENT_CLASSES: tuple[type[Event], ...] = (*talk.EVENTS, *direct.EVENTS, *user.EVENTS, *shard.EVENTS)
+EVENT_CLASSES: tuple[type[Event], ...] = (
+    *talk.EVENTS, *group.EVENTS, *direct.EVENTS, *user.EVENTS, *shard.EVENTS,
+)  # fmt: skip

