@@ -5,7 +5,7 @@ Adding a type without a golden file fails the suite.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, get_type_hints
 
 import msgspec
@@ -115,7 +115,12 @@ def _readable(event_class: type[Event], names: list[str]) -> type[msgspec.Struct
     fields: list[Any] = [
         (n, hints[n]) if known[n].required else (n, hints[n], known[n].default) for n in names
     ]
-    return msgspec.defstruct(f"{event_class.__name__}Read", fields, kw_only=True, forbid_unknown_fields=True)
+    return msgspec.defstruct(f"{event_class.__name__}Read", fields, kw_only=True, forbid_unknown_fields=True, rename=_renamed(known))
+
+
+def _renamed(known: Mapping[str, Any]) -> dict[str, str]:
+    """Fields whose stored name is a word of Python, such as `from`."""
+    return {name: field.encode_name for name, field in known.items() if field.encode_name != name}
 
 
 def _upcast(event_class: type[Event], version: int) -> Callable[[dict[str, Any]], None]:
