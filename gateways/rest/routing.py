@@ -1,0 +1,84 @@
+"""Routes that check in one order: who calls, what the body is, which query was asked, and only then the endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.dependencies.utils import get_flat_dependant
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+
+from domain.errors import FieldError, Problem
+from gateways.json import strict_json
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+class StrictRoute(APIRoute):
+    """A route that anybody may call. JSON bodies are read strictly, unknown and repeated query parameters refused."""
+
+    async def admit(self, request: Request) -> None:
+        """Set who calls. Raises Problem."""
+        request.app.state.gatekeeper.admit_anybody(request)
+
+    def get_route_handler(self) -> Handler:
+        """The handler of FastAPI behind the checks."""
+        handle = super().get_route_handler()
+        known = _query_names(self)
+        body_wanted = self.body_field is not None
+        body_required = body_wanted and self.body_field is not None and self.body_field.field_info.is_required()
+
+        async def handler(request: Request) -> Response:
+            await self.admit(request)
+            if body_wanted:
+                await _read_json(request, body_required)
+            _check_query(request, known)
+            return await handle(request)
+
+        return handler
+
+
+class MemberRoute(StrictRoute):
+    """A route for users with an access token."""
+
+    async def admit(self, request: Request) -> None:
+        await request.app.state.gatekeeper.admit_user(request)
+
+
+class SignedRoute(StrictRoute):
+    """A route for calls that a tenant has signed."""
+
+    async def admit(self, request: Request) -> None:
+        await request.app.state.gatekeeper.admit_tenant(request)
+
+
+async def _read_json(request: Request, required: bool) -> None:
+    body = await request.body()
+    if not body and not required:
+        return
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json" and (body or media_type):
+        raise Problem("unsupported_media_type", "the body must be application/json")
+    # FastAPI asks the request for its JSON; this is what it finds, and the body is parsed once.
+    request._json = strict_json(body)
+
+
+def _check_query(request: Request, known: frozenset[str]) -> None:
+    names = [name for name, _ in request.query_params.multi_items()]
+    errors = [FieldError(name[:100], "is not known") for name in dict.fromkeys(names) if name not in known]
+    errors += [FieldError(name[:100], "is given twice") for name in known if names.count(name) > 1]
+    if errors:
+        raise Problem("validation_failed", "the query is wrong", errors=tuple(errors[:20]))
+
+
+def _query_names(route: APIRoute) -> frozenset[str]:
+    names: set[str] = set()
+    for field in get_flat_dependant(route.dependant).query_params:
+        annotation = field.field_info.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            names.update(annotation.model_fields)
+        else:
+            names.add(field.alias)
+    return frozenset(names)

@@ -1,0 +1,70 @@
+"""What the REST face is given by the wiring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+from prometheus_client import CollectorRegistry
+
+from commands.accounts import Accounts
+from commands.desk import Desk
+from commands.marks import ReadMarks
+from gateways.limits import RateLimits
+from gateways.rest.edge import BODY_BYTES_MAX
+from gateways.rest.signatures import SignedCalls
+from gateways.sessions import Sessions
+from projections.views import Views
+
+
+class PresenceRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A row of `GET /v1/presence`; `last_seen` is RFC 3339, absent when never seen."""
+
+    user_id: str
+    online: bool
+    devices: list[str]
+    last_seen: str | None = None
+
+
+class Presence(Protocol):
+    """Who is online; the socket side knows. Whether the asker may know is not its business."""
+
+    def of(self, tenant: str, user_ids: Sequence[str]) -> list[PresenceRow]:
+        """One row for each user, in the order asked."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestSettings:
+    """What can be set about the face. `origins`: allowed for CORS; empty: same origin only."""
+
+    origins: Sequence[str] = ()
+    body_bytes_max: int = BODY_BYTES_MAX
+    registration_open: bool = True
+    tenant: str = "default"
+    shard_count: int = 64
+    version: str = "0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestServices:
+    """Everything that routes use.
+
+    `readiness` answers what is not ready, by name (empty: ready). `server_secret` derives invite codes. `now_ms` is the clock.
+    """
+
+    desk: Desk
+    views: Views
+    read_marks: ReadMarks
+    accounts: Accounts
+    sessions: Sessions
+    signed_calls: SignedCalls
+    limits: RateLimits
+    presence: Presence
+    settings: RestSettings
+    server_secret: bytes
+    now_ms: Callable[[], int]
+    readiness: Callable[[], Mapping[str, str]]
+    registry: CollectorRegistry

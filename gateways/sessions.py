@@ -1,0 +1,116 @@
+"""Sessions at the gateway: is this token's session still open? Answered from memory, which the log itself keeps true."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from commands.caller import Caller
+from commands.desk import Desk
+from domain.streams import split
+from domain.user import SessionEnd, UserSessionClosed, UserState
+from eventlog.bus import Bus
+from eventlog.record import Committed
+from gateways.tokens import SCOPE_IMPORT, AccessTokens, unauthenticated
+
+KNOWN_MAX = 100_000
+"""Open sessions remembered; others are looked up again."""
+CLOSED_MAX = 20_000
+"""Ended sessions remembered, so that a look-up that was under way cannot bring one back."""
+_DEVICE_KIND_UNKNOWN = "web"
+
+SessionKey = tuple[str, str, str]
+ClosedCallback = Callable[[str, str, str, SessionEnd], None]
+"""Told of (tenant, user id, session id, reason) when a session has ended."""
+
+
+class _Known(msgspec.Struct, gc=False):
+    device_kind: str
+    scope: str | None
+    seen_at: int
+
+
+class Sessions:
+    """Checks access tokens. Follows the bus, so that an ended session is refused as soon as its end is durable."""
+
+    def __init__(
+        self,
+        tokens: AccessTokens,
+        desk: Desk,
+        bus: Bus,
+        now_ms: Callable[[], int],
+        *,
+        known_max: int = KNOWN_MAX,
+    ) -> None:
+        self._tokens = tokens
+        self._desk = desk
+        self._now_ms = now_ms
+        self._known_max = known_max
+        self._known: OrderedDict[SessionKey, _Known] = OrderedDict()
+        self._closed: OrderedDict[SessionKey, None] = OrderedDict()
+        self._callbacks: list[ClosedCallback] = []
+        self._unfollow = bus.follow(self._follow)
+
+    def close(self) -> None:
+        """Follow the bus no longer."""
+        self._unfollow()
+
+    def on_closed(self, callback: ClosedCallback) -> Callable[[], None]:
+        """Have `callback` told of every session that ends, on the loop; it must not raise. Returns the call that ends that."""
+        self._callbacks.append(callback)
+        return lambda: self._callbacks.remove(callback)
+
+    def issue(self, tenant: str, user_id: str, session_id: str, scope: str | None) -> tuple[str, int]:
+        """(access token, when it expires in ms) for an open session."""
+        return self._tokens.issue(tenant, user_id, session_id, self._now_ms(), scope)
+
+    async def check(self, token: str) -> Caller:
+        """Who calls with this access token. Raises `unauthenticated`; `unavailable` if the session cannot be looked up."""
+        now = self._now_ms()
+        claims = self._tokens.read(token, now)
+        key = (claims.tenant, claims.user_id, claims.session_id)
+        known = self._known.get(key)
+        if known is None:
+            known = await self._look_up(key)
+        else:
+            self._known.move_to_end(key)
+        known.seen_at = now
+        return Caller(claims.tenant, claims.user_id, claims.session_id, known.scope == SCOPE_IMPORT)
+
+    async def _look_up(self, key: SessionKey) -> _Known:
+        tenant, user_id, session_id = key
+        state = await self._desk.peek(tenant, f"user:{user_id}")
+        session = state.sessions.get(session_id) if isinstance(state, UserState) else None
+        if session is None or key in self._closed:
+            raise unauthenticated("the session has ended")
+        known = self._known[key] = _Known(session.device_kind, session.scope, session.opened_at)
+        if len(self._known) > self._known_max:
+            self._known.popitem(last=False)
+        return known
+
+    def device_kind_of(self, caller: Caller) -> str:
+        """The kind of device of a caller who was checked."""
+        known = self._known.get((caller.tenant, caller.user_id, caller.session_id or ""))
+        return _DEVICE_KIND_UNKNOWN if known is None else known.device_kind
+
+    def last_seen(self, tenant: str, user_id: str, session_id: str) -> int | None:
+        """When the session last came with its token, in ms; None: not since the server started."""
+        known = self._known.get((tenant, user_id, session_id))
+        return None if known is None else known.seen_at
+
+    def _follow(self, batch: Sequence[Committed]) -> None:
+        for committed in batch:
+            for row in committed.events:
+                if type(row.event) is UserSessionClosed:
+                    tenant, name = split(row.stream)
+                    self._end((tenant, name.removeprefix("user:"), row.event.session_id), row.event.reason)
+
+    def _end(self, key: SessionKey, reason: SessionEnd) -> None:
+        self._known.pop(key, None)
+        self._closed[key] = None
+        if len(self._closed) > CLOSED_MAX:
+            self._closed.popitem(last=False)
+        for callback in tuple(self._callbacks):
+            callback(*key, reason)
