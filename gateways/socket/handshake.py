@@ -54,7 +54,7 @@ class Refusal:
 
 
 class Acceptor(Protocol):
-    """Decides about a handshake; must not block. Raising refuses it with status 500."""
+    """Decides about a handshake; must not block. Raising refuses it with 503."""
 
     def accept(self, handshake: Handshake) -> SocketHandler | Refusal: ...
 
@@ -82,17 +82,17 @@ def answer_handshake(
 ) -> tuple[bytes, SocketHandler | None]:
     """The response to write and the handler of the accepted socket, None if it was refused (then: close)."""
     if len(request_bytes) > bytes_max:
-        return _refusal_bytes(refuse(431, "headers_too_large", f"request over {bytes_max} bytes")), None
+        return refusal_bytes(refuse(431, "headers_too_large", f"request over {bytes_max} bytes")), None
     core = ServerProtocol(max_size=None)
     request = _parse(core, request_bytes)
     if isinstance(request, Refusal):
-        return _refusal_bytes(request), None
+        return refusal_bytes(request), None
     response = _checked_response(core, request)
     if isinstance(response, Refusal):
-        return _refusal_bytes(response), None
+        return refusal_bytes(response), None
     outcome = _negotiate(request, response, client, acceptor)
     if isinstance(outcome, Refusal):
-        return _refusal_bytes(outcome), None
+        return refusal_bytes(outcome), None
     return response.serialize(), outcome
 
 
@@ -101,8 +101,7 @@ def _parse(core: ServerProtocol, request_bytes: bytes) -> Request | Refusal:
     for event in core.events_received():
         if isinstance(event, Request):
             return event
-    cause = core.handshake_exc and core.handshake_exc.__cause__
-    if isinstance(cause, (HeaderLineTooLong, RequestLineTooLong, TooManyHeaders)):
+    if isinstance(core.handshake_exc, (HeaderLineTooLong, RequestLineTooLong, TooManyHeaders)):
         return refuse(431, "headers_too_large", "a header line is too long, or there are too many")
     return refuse(400, "malformed", "not a readable upgrade request")
 
@@ -161,7 +160,8 @@ def _offered_subprotocols(headers: Headers) -> tuple[str, ...]:
     return tuple(str(name) for offer in offers for name in parse_subprotocol(offer))
 
 
-def _refusal_bytes(refusal: Refusal) -> bytes:
+def refusal_bytes(refusal: Refusal) -> bytes:
+    """A refusal as a complete HTTP response, after which the connection closes."""
     headers = Headers()
     headers["Content-Type"] = "application/problem+json"
     headers["Content-Length"] = str(len(refusal.body))

@@ -24,7 +24,15 @@ from gateways.socket.frames import (
     encode_frame,
     encode_text_frame,
 )
-from gateways.socket.handshake import Acceptor, ClientAddress, Handshake, Refusal, answer_handshake
+from gateways.socket.handshake import (
+    Acceptor,
+    ClientAddress,
+    Handshake,
+    Refusal,
+    answer_handshake,
+    refusal_bytes,
+    refuse,
+)
 from gateways.socket.hub import SocketHub, log_failure
 from gateways.socket.outlet import CLOSING, ENDING, OPEN, Outlet, State
 from gateways.socket.port import SocketHandler, SocketLimits
@@ -201,8 +209,7 @@ class WebSocket(Outlet):
             response, handler = answer_handshake(request, client, hub.acceptor, bytes_max)
         except Exception as error:  # noqa: BLE001 - any failure of the acceptor
             log_failure("acceptor", error)
-            self._transport.abort()
-            return
+            response, handler = refusal_bytes(refuse(503, "unavailable", "try again later")), None
         self._transport.write(response)
         if handler is None:
             self._transport.close()

@@ -58,7 +58,9 @@ def pings() -> Iterator[Case]:
     yield Case("2 unsolicited pong", (client_frame(PONG, b"x"), ping(b"y")), ((PONG, b"y"),))
     many = tuple(ping(b"payload-%d" % number) for number in range(10))
     yield Case("2 ten pings", many, tuple((PONG, b"payload-%d" % number) for number in range(10)))
-    yield Case("2 ten pings in one segment", (b"".join(many),), tuple((PONG, b"payload-%d" % n) for n in range(10)))
+    yield Case(
+        "2 ten pings in one segment", (b"".join(many),), tuple((PONG, b"payload-%d" % n) for n in range(10))
+    )
 
 
 def reserved_bits() -> Iterator[Case]:
@@ -84,21 +86,35 @@ def opcodes() -> Iterator[Case]:
 
 def fragmentation() -> Iterator[Case]:
     for opcode, name in ((PING, "ping"), (PONG, "pong"), (CLOSE, "close")):
-        yield Case(f"5 fragmented {name}", (client_frame(opcode, b"fr", fin=False), more(b"ag", fin=True)), (), 1002)
+        yield Case(
+            f"5 fragmented {name}", (client_frame(opcode, b"fr", fin=False), more(b"ag", fin=True)), (), 1002
+        )
     first, last = text(b"frag1", fin=False), more(b"frag2", fin=True)
     whole = (TEXT, b"frag1frag2")
     yield Case("5 two fragments", (first, last), (whole,))
     yield Case("5 two fragments in one segment", (first + last,), (whole,))
     yield Case("5 ping between", (first, ping(b"p"), last), ((PONG, b"p"), whole))
     yield Case("5 ping between, one segment", (first + ping(b"p") + last,), ((PONG, b"p"), whole))
-    yield Case("5 binary fragments", (client_frame(BINARY, b"\xff", fin=False), more(b"\x00", fin=True)), ((2, b"\xff\0"),))
+    yield Case(
+        "5 binary fragments",
+        (client_frame(BINARY, b"\xff", fin=False), more(b"\x00", fin=True)),
+        ((2, b"\xff\0"),),
+    )
     yield Case("5 continuation first, final", (more(b"x", fin=True), text(b"y")), (), 1002)
     yield Case("5 continuation first, not final", (more(b"x"), text(b"y")), (), 1002)
     yield Case("5 continuation after a message", (text(b"a"), more(b"x", fin=True)), ((TEXT, b"a"),), 1002)
     yield Case("5 text inside a message", (first, text(b"frag2")), (), 1002)
     yield Case("5 binary inside a message", (first, client_frame(BINARY, b"frag2")), (), 1002)
     yield Case("5 unfinished text inside a message", (first, text(b"x", fin=False)), (), 1002)
-    five = (text(b"a", fin=False), more(b"b"), ping(b"1"), more(b"c"), more(b"d"), ping(b"2"), more(b"e", fin=True))
+    five = (
+        text(b"a", fin=False),
+        more(b"b"),
+        ping(b"1"),
+        more(b"c"),
+        more(b"d"),
+        ping(b"2"),
+        more(b"e", fin=True),
+    )
     yield Case("5 pings among five fragments", five, ((PONG, b"1"), (PONG, b"2"), (TEXT, b"abcde")))
     yield Case("5 empty fragments", (text(b"", fin=False), more(), more(fin=True)), ((TEXT, b""),))
     yield Case("5 empty around full", (text(b"", fin=False), more(b"m"), more(fin=True)), ((TEXT, b"m"),))
@@ -155,9 +171,19 @@ def utf8() -> Iterator[Case]:
         yield Case(f"6 valid {payload.hex()} in fragments of one byte", bytewise, answer)
     for payload in INVALID_TEXT + CUT_TEXT:
         yield Case(f"6 invalid {payload.hex()}", (text(payload),), (), 1007)
-        yield Case(f"6 invalid {payload.hex()} in the last fragment", (text(b"ok", fin=False), more(payload, fin=True)), (), 1007)
+        yield Case(
+            f"6 invalid {payload.hex()} in the last fragment",
+            (text(b"ok", fin=False), more(payload, fin=True)),
+            (),
+            1007,
+        )
     for payload in INVALID_TEXT:
-        yield Case(f"6 fails fast at a fragment {payload.hex()}", (text(KAPPA, fin=False), more(payload + b"  ")), (), 1007)
+        yield Case(
+            f"6 fails fast at a fragment {payload.hex()}",
+            (text(KAPPA, fin=False), more(payload + b"  ")),
+            (),
+            1007,
+        )
         unfinished = text(KAPPA + payload + b"  " + b"x" * 50)[:-20]
         yield Case(f"6 fails fast inside a frame {payload.hex()}", (unfinished,), (), 1007)
     split = (text(KAPPA[:3], fin=False), ping(b"between"), more(KAPPA[3:], fin=True))
@@ -170,7 +196,9 @@ def closing() -> Iterator[Case]:
     yield Case("7 two closes", (BYE + BYE,), (), 1000)
     yield Case("7 ping after close", (BYE + ping(b"x"),), (), 1000)
     yield Case("7 text after close", (BYE + text(b"x"),), (), 1000)
-    yield Case("7 rest of a message after close", (text(b"f", fin=False), BYE + more(b"x", fin=True)), (), 1000)
+    yield Case(
+        "7 rest of a message after close", (text(b"f", fin=False), BYE + more(b"x", fin=True)), (), 1000
+    )
     yield Case("7 garbage after close", (BYE + b"\xff" * 2000,), (), 1000)
     yield Case("7 large message, then close", (text(b"*" * 65536) + BYE,), ((TEXT, b"*" * 65536),), 1000)
     yield Case("7 close without a code", (client_frame(CLOSE),), (), 1005)
@@ -178,8 +206,27 @@ def closing() -> Iterator[Case]:
     yield Case("7 close with a reason", (client_frame(CLOSE, close_payload(1000, b"Hello")),), (), 1000)
     yield Case("7 reason of 123 bytes", (client_frame(CLOSE, close_payload(1000, b"*" * 123)),), (), 1000)
     yield Case("7 reason of 124 bytes", (client_frame(CLOSE, close_payload(1000, b"*" * 124)),), (), 1002)
-    yield Case("7 reason that is not UTF-8", (client_frame(CLOSE, close_payload(1000, INVALID_TEXT[0])),), (), 1007)
-    for code in (1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999):
+    yield Case(
+        "7 reason that is not UTF-8", (client_frame(CLOSE, close_payload(1000, INVALID_TEXT[0])),), (), 1007
+    )
+    for code in (
+        1000,
+        1001,
+        1002,
+        1003,
+        1007,
+        1008,
+        1009,
+        1010,
+        1011,
+        1012,
+        1013,
+        1014,
+        3000,
+        3999,
+        4000,
+        4999,
+    ):
         yield Case(f"7 code {code}", (client_frame(CLOSE, close_payload(code)),), (), code)
     for code in (0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535):
         yield Case(f"7 code {code} not allowed", (client_frame(CLOSE, close_payload(code)),), (), 1002)
@@ -192,24 +239,38 @@ def limits() -> Iterator[Case]:
             body = b"x" * fragment
             middle = (more(body),) * (count - 2)
             sent = (client_frame(opcode, body, fin=False), *middle, more(body, fin=True))
-            yield Case(f"9 opcode {opcode} in fragments of {fragment}", (b"".join(sent),), ((opcode, body * count),))
+            yield Case(
+                f"9 opcode {opcode} in fragments of {fragment}", (b"".join(sent),), ((opcode, body * count),)
+            )
             over = (client_frame(opcode, body, fin=False), *middle, more(body), more(b"x", fin=True))
-            yield Case(f"9 opcode {opcode} over the limit in fragments of {fragment}", (b"".join(over),), (), 1009)
+            yield Case(
+                f"9 opcode {opcode} over the limit in fragments of {fragment}", (b"".join(over),), (), 1009
+            )
     burst = b"".join(text(b"message %d" % number) for number in range(500))
-    yield Case("9 many messages at once", (burst,), tuple((TEXT, b"message %d" % number) for number in range(500)))
+    yield Case(
+        "9 many messages at once", (burst,), tuple((TEXT, b"message %d" % number) for number in range(500))
+    )
     huge = b"\x81\xff" + (1 << 40).to_bytes(8, "big") + bytes(4)
     yield Case("9 a terabyte announced", (huge,), (), 1009)
     chopped = text(b"y" * 65536)
-    yield Case("9 chopped", tuple(chopped[i : i + 997] for i in range(0, len(chopped), 997)), ((TEXT, b"y" * 65536),))
+    yield Case(
+        "9 chopped", tuple(chopped[i : i + 997] for i in range(0, len(chopped), 997)), ((TEXT, b"y" * 65536),)
+    )
 
 
 def misuse() -> Iterator[Case]:
-    yield Case("10 payload in 1300 byte segments", tuple(text(b"*" * 60000)[i : i + 1300] for i in range(0, 60014, 1300)), ((TEXT, b"*" * 60000),))
+    yield Case(
+        "10 payload in 1300 byte segments",
+        tuple(text(b"*" * 60000)[i : i + 1300] for i in range(0, 60014, 1300)),
+        ((TEXT, b"*" * 60000),),
+    )
     for opcode in (TEXT, BINARY, PING, CLOSE, CONTINUATION):
         yield Case(f"11 opcode {opcode} without a mask", (client_frame(opcode, b"", mask=None),), (), 1002)
     yield Case("11 message without a mask", (text(b"ok"), text(b"bare", mask=None)), ((TEXT, b"ok"),), 1002)
     yield Case("11 length 5 in two bytes", (b"\x81\xfe\x00\x05" + bytes(4) + b"12345",), (), 1002)
-    yield Case("11 length 5 in eight bytes", (b"\x81\xff" + bytes(7) + b"\x05" + bytes(4) + b"12345",), (), 1002)
+    yield Case(
+        "11 length 5 in eight bytes", (b"\x81\xff" + bytes(7) + b"\x05" + bytes(4) + b"12345",), (), 1002
+    )
     yield Case("11 length 65535 in eight bytes", (b"\x81\xff" + bytes(6) + b"\xff\xff" + bytes(4),), (), 1002)
     yield Case("11 length with the top bit", (b"\x81\xff" + b"\x80" + bytes(7) + bytes(4),), (), 1002)
     yield Case("11 long ping in two bytes", (b"\x89\xfe\x00\x7e" + bytes(4) + b"1" * 126,), (), 1002)

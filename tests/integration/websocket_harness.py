@@ -32,7 +32,12 @@ SAMPLE_UPGRADE = (
 
 
 def client_frame(
-    opcode: int, payload: bytes = b"", *, fin: bool = True, reserved: int = 0, mask: bytes | None = b"\x37\xfa\x21\x3d"
+    opcode: int,
+    payload: bytes = b"",
+    *,
+    fin: bool = True,
+    reserved: int = 0,
+    mask: bytes | None = b"\x37\xfa\x21\x3d",
 ) -> bytes:
     """Any client frame, right or wrong, with the shortest length field."""
     first = (0x80 if fin else 0) | reserved << 4 | opcode
@@ -171,12 +176,16 @@ class RecordingTransport:
 class Bench:
     """One protocol class without a loop: `turn` runs what was scheduled, `sweeper.tick` lets a second pass."""
 
-    def __init__(self, make: Callable[[], SocketHandler | Refusal] = Recorder, limits: SocketLimits | None = None):
+    def __init__(
+        self, make: Callable[[], SocketHandler | Refusal] = Recorder, limits: SocketLimits | None = None
+    ):
         self.acceptor = Acceptance(make)
         self.sweeper: SocketSweeper[Outlet] = SocketSweeper(ticks_itself=False)
         self.protocol = build_websocket_protocol(self.acceptor, limits or SocketLimits(), self.sweeper)
         self.scheduled: list[Callable[[], None]] = []
-        self.protocol.hub = SocketHub(self.acceptor, limits or SocketLimits(), self.sweeper, self.scheduled.append)
+        self.protocol.hub = SocketHub(
+            self.acceptor, limits or SocketLimits(), self.sweeper, self.scheduled.append
+        )
         self.state = ServerState()
 
     def connect(self, request: bytes = SAMPLE_UPGRADE) -> tuple[WebSocket, RecordingTransport]:
@@ -230,7 +239,9 @@ async def _no_http(scope: Any, receive: Any, send: Any) -> None:
 
 @contextmanager
 def running_server(
-    make: Callable[[], SocketHandler | Refusal] = Recorder, limits: SocketLimits | None = None, tick_s: float = 1.0
+    make: Callable[[], SocketHandler | Refusal] = Recorder,
+    limits: SocketLimits | None = None,
+    tick_s: float = 1.0,
 ) -> Iterator[RunningServer]:
     """A server of the protocol class on a free port, stopped as uvicorn stops."""
     acceptor = Acceptance(make)
