@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 
 from typing_extensions import override
 from websockets.client import ClientProtocol
-from websockets.exceptions import InvalidHandshake
 from websockets.frames import Opcode
 from websockets.protocol import State
 from websockets.typing import Subprotocol
@@ -155,18 +154,19 @@ class WebSocket(asyncio.Protocol):
             if len(self._buffer) > HEAD_BYTES_MAX:
                 self._fail(NO_CLOSE_FRAME, "handshake answer too long")
             return
-        handshake.receive_data(bytes(self._buffer[: end + 4]))
+        head = bytes(self._buffer[: end + 4])
         del self._buffer[: end + 4]
-        if handshake.state is State.CONNECTING and handshake.handshake_exc is None:
-            handshake.receive_eof()  # a refusal with a body: the status line is all that matters
-        if handshake.state is State.OPEN:
-            self._handshake = None
-            if not self.opened.done():
-                self.opened.set_result(None)
+        status = head.partition(b"\r\n")[0].decode("latin-1")
+        if " 101" not in status:  # the library would wait for the body; its status line is all that matters
+            self._fail(NO_CLOSE_FRAME, f"handshake refused: {status}")
             return
-        error = handshake.handshake_exc
-        said = str(error) if isinstance(error, InvalidHandshake) else "no answer"
-        self._fail(NO_CLOSE_FRAME, f"handshake refused: {said}")
+        handshake.receive_data(head)
+        if handshake.state is not State.OPEN:
+            self._fail(NO_CLOSE_FRAME, f"handshake refused: {handshake.handshake_exc}")
+            return
+        self._handshake = None
+        if not self.opened.done():
+            self.opened.set_result(None)
 
     def _read_frames(self) -> None:
         buffer = self._buffer
