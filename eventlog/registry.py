@@ -5,13 +5,15 @@ Adding a type without a golden file fails the suite.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from operator import attrgetter
 from typing import Any, get_type_hints
 
 import msgspec
 
 from domain.event import Event
 
+_encode = msgspec.json.Encoder().encode
 _ENVELOPE_FIELDS = frozenset({"actor", "at"})
 
 
@@ -29,20 +31,16 @@ class EventType:
         fields = [f.name for f in msgspec.structs.fields(event_class) if f.name not in _ENVELOPE_FIELDS]
         self.body_fields = tuple(f for f in fields if f in event_class.BODY)
         self.clear_fields = tuple(f for f in fields if f not in event_class.BODY)
-        self._clear = _part(event_class, "Clear", self.clear_fields)
-        self._body = _part(event_class, "Body", self.body_fields)
+        self.prefix = b'{"type":%b,"schema":%d,"actor":' % (msgspec.json.encode(self.name), self.version)
+        """The beginning of a stored event of this type."""
+        self.encode_clear = _part_encoder(event_class, "Clear", self.clear_fields)
+        """The clear metadata of an event as a JSON object, in field order."""
+        self.encode_body: Callable[[Event], bytes | None] = (
+            _part_encoder(event_class, "Body", self.body_fields) if self.body_fields else _no_body
+        )
+        """The free-form part as a JSON object, None for a type without one."""
         self._decoder = msgspec.json.Decoder(_readable(event_class, fields))
         self._upcasts = [_upcast(event_class, n) for n in range(1, self.version)]
-
-    def clear_part(self, event: Event) -> msgspec.Struct:
-        """The clear metadata as a struct of its own, in field order."""
-        return self._clear(*[getattr(event, name) for name in self.clear_fields])
-
-    def body_part(self, event: Event) -> msgspec.Struct | None:
-        """The free-form part, None for a type without one."""
-        if not self.body_fields:
-            return None
-        return self._body(*[getattr(event, name) for name in self.body_fields])
 
     def read(self, version: int, clear: bytes, body: bytes | None, actor: str, at: int) -> Event:
         """The event in today's shape.
@@ -72,14 +70,19 @@ class Registry:
 
     def __init__(self, event_classes: Iterable[type[Event]]) -> None:
         self._types: dict[str, EventType] = {}
+        self._by_class: dict[type[Event], EventType] = {}
         for event_class in event_classes:
             if event_class.TYPE in self._types:
                 raise ValueError(f"event type {event_class.TYPE!r} is registered twice")
-            self._types[event_class.TYPE] = EventType(event_class)
+            kind = EventType(event_class)
+            self._types[kind.name] = self._by_class[event_class] = kind
 
     def of_event(self, event: Event) -> EventType:
         """The type of an event. Raises UnknownEventError for an unregistered class."""
-        return self.named(event.TYPE)
+        try:
+            return self._by_class[type(event)]
+        except KeyError:
+            raise UnknownEventError(f"{type(event).__name__} is not registered") from None
 
     def named(self, name: str) -> EventType:
         """The type of that stable name. Raises UnknownEventError."""
@@ -88,7 +91,7 @@ class Registry:
         except KeyError:
             raise UnknownEventError(f"unknown event type {name!r}") from None
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[EventType]:
         return iter(self._types.values())
 
 
@@ -105,8 +108,28 @@ def _part(event_class: type[Event], suffix: str, names: tuple[str, ...]) -> type
     fields: list[Any] = [(n, hints[n]) for n in required]
     fields += [(n, hints[n], known[n].default) for n in optional]
     return msgspec.defstruct(
-        f"{event_class.__name__}{suffix}", fields, frozen=True, omit_defaults=True, gc=False
+        f"{event_class.__name__}{suffix}",
+        fields,
+        frozen=True,
+        omit_defaults=True,
+        gc=False,
+        rename=_renamed(known),
     )
+
+
+def _part_encoder(event_class: type[Event], suffix: str, names: tuple[str, ...]) -> Callable[[Event], bytes]:
+    """Precompiled: pick the fields in one call, make the struct, encode it."""
+    if not names:
+        return lambda _: b"{}"
+    part = _part(event_class, suffix, names)
+    pick = attrgetter(*names)
+    if len(names) == 1:
+        return lambda event: _encode(part(pick(event)))
+    return lambda event: _encode(part(*pick(event)))
+
+
+def _no_body(_: Event) -> None:
+    """The body of a type without one."""
 
 
 def _readable(event_class: type[Event], names: list[str]) -> type[msgspec.Struct]:
@@ -115,7 +138,13 @@ def _readable(event_class: type[Event], names: list[str]) -> type[msgspec.Struct
     fields: list[Any] = [
         (n, hints[n]) if known[n].required else (n, hints[n], known[n].default) for n in names
     ]
-    return msgspec.defstruct(f"{event_class.__name__}Read", fields, kw_only=True, forbid_unknown_fields=True, rename=_renamed(known))
+    return msgspec.defstruct(
+        f"{event_class.__name__}Read",
+        fields,
+        kw_only=True,
+        forbid_unknown_fields=True,
+        rename=_renamed(known),
+    )
 
 
 def _renamed(known: Mapping[str, Any]) -> dict[str, str]:
