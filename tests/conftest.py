@@ -19,3 +19,11 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith("MINUTEBOOK_"):
             monkeypatch.delenv(name)
+
+
+SLOW_MARKS = ("slow", "e2e", "crash")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The fast lane runs first: what fails soon is told soon."""
+    items.sort(key=lambda item: any(item.get_closest_marker(mark) for mark in SLOW_MARKS))
