@@ -4,51 +4,15 @@ from __future__ import annotations
 
 import msgspec
 
+from projections.access import Access as Access
+from projections.access import Range as Range
+
 
 class Page(msgspec.Struct, frozen=True):
     """Rows of a list, each already JSON, and the cursor that walks on (None at the end)."""
 
     data: list[msgspec.Raw]
     next: str | None = None
-
-
-class Range(msgspec.Struct, frozen=True, array_like=True):
-    """A range of seq that somebody sees; `last` None: up to the head."""
-
-    first: int
-    last: int | None = None
-
-
-class Access(msgspec.Struct, frozen=True, kw_only=True):
-    """What one user may see of one conversation, as the membership view knew it at `position` of `shard`.
-
-    Readers answer nothing outside `ranges` (ascending, disjoint) and nothing above `head`. `current`: a member now, of a group that
-    is not dissolved, or a side of the pair. `role`: owner, admin or member while in a group (and after its dissolution), else None.
-    """
-
-    tenant: str
-    user_id: str
-    conversation_id: str
-    kind: str
-    role: str | None = None
-    current: bool
-    dissolved: bool = False
-    ranges: tuple[Range, ...]
-    head: int
-    """The highest seq that the user may see."""
-    joined_seq: int
-    """The seq of the newest joining; unread counts what lies behind it."""
-    shard: int
-    position: int
-
-    @property
-    def first_seq(self) -> int:
-        """Where the newest range starts."""
-        return self.ranges[-1].first
-
-    def sees(self, seq: int) -> bool:
-        """Whether the event `seq` may be shown."""
-        return seq <= self.head and any(r.first <= seq and (r.last is None or seq <= r.last) for r in self.ranges)
 
 
 class Person(msgspec.Struct, frozen=True, omit_defaults=True):

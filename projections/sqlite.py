@@ -1,0 +1,296 @@
+"""The view store on SQLite: one file per projection version, WAL, synchronous NORMAL.
+
+A file holds its own positions, so it may lose its newest transactions in a power cut: they are read from the log again.
+"""
+
+from __future__ import annotations
+
+import functools
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from projections.store import (
+    OWN_TABLES,
+    SCAN_ROWS_MAX,
+    Key,
+    Row,
+    Schema,
+    Snapshot,
+    Table,
+    TextTable,
+    UnitOfWork,
+    Value,
+    prefix_columns,
+)
+
+_TYPES = {"int": "INTEGER", "text": "TEXT", "bytes": "BLOB"}
+_TOKENIZER = "unicode61 remove_diacritics 0 categories ''L* N* M* Co So''"
+"""Letters, digits, marks and pictures are tokens; the search projection has already parted scripts without spaces."""
+CHECKPOINT_PAGES = 4_000
+CACHE_KIB = 16_384
+BUSY_TIMEOUT_S = 5.0
+
+
+class SqliteViewStore:
+    """One view file. Made anew when the file belongs to another log or another schema version."""
+
+    def __init__(self, path: Path, schema: Schema, log_id: str) -> None:
+        self.path = path
+        self._schema = schema
+        self._log_id = log_id
+        self._closed = False
+        self._readers: list[sqlite3.Connection] = []
+        self._readers_lock = threading.Lock()
+        self._local = threading.local()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._writer = self._opened()
+        self._statements = _statements(schema)
+
+    @property
+    def schema(self) -> Schema:
+        """What the view keeps."""
+        return self._schema
+
+    @property
+    def log_id(self) -> str:
+        """The log that this view was made from."""
+        return self._log_id
+
+    def positions(self) -> dict[int, int]:
+        """The durable positions."""
+        return dict(self._writer.execute("SELECT shard, position FROM positions"))
+
+    def get(self, table: Table, key: Key) -> Row | None:
+        """A row as the last `apply` left it."""
+        row: Row | None = self._writer.execute(_get_sql(table), key).fetchone()
+        return row
+
+    def apply(self, work: UnitOfWork, positions: Mapping[int, int]) -> None:
+        """Write the batch and the positions in one transaction: all or nothing."""
+        execute = self._writer.executemany
+        self._writer.execute("BEGIN IMMEDIATE")
+        try:
+            for name, changes in work.changes.items():
+                put, insert, delete = self._statements[name]
+                if changes.deletes:
+                    execute(delete, changes.deletes)
+                if changes.puts:
+                    execute(put, changes.puts.values())
+                if changes.inserts:
+                    execute(insert, changes.inserts.values())
+            for name, texts in work.texts.items():
+                put, _, delete = self._statements[name]
+                stale = [(doc_id,) for doc_id, row in texts.items() if row is None]
+                if stale:
+                    execute(delete, stale)
+                execute(put, [row for row in texts.values() if row is not None])
+            execute("INSERT OR REPLACE INTO positions VALUES (?, ?)", positions.items())
+            self._writer.execute("COMMIT")
+        except BaseException:
+            self._writer.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """A snapshot on this thread's own connection."""
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = self._connected()
+            connection.execute("PRAGMA query_only = ON")
+            with self._readers_lock:
+                self._readers.append(connection)
+        connection.execute("BEGIN")
+        try:
+            yield SqliteSnapshot(connection, self._schema)
+        finally:
+            connection.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Release files and connections. Idempotent; nobody may be inside a snapshot."""
+        if self._closed:
+            return
+        self._closed = True
+        with self._readers_lock:
+            for connection in self._readers:
+                connection.close()
+        self._writer.close()
+
+    def _opened(self) -> sqlite3.Connection:
+        connection = self._connected()
+        connection.execute("PRAGMA journal_mode = WAL")
+        identity = (self._log_id, self._schema.name, self._schema.version)
+        if _identity(connection) not in (None, identity):
+            connection.close()
+            for suffix in ("", "-wal", "-shm"):
+                self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+            connection = self._connected()
+            connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("CREATE TABLE IF NOT EXISTS view (log_id TEXT, name TEXT, version INTEGER)")
+        if _identity(connection) is None:
+            connection.execute("INSERT INTO view VALUES (?, ?, ?)", identity)
+        connection.execute("CREATE TABLE IF NOT EXISTS positions (shard INTEGER PRIMARY KEY, position INTEGER) STRICT")
+        for table in (*OWN_TABLES, *self._schema.tables):
+            for statement in _create(table):
+                connection.execute(statement)
+        for text in self._schema.texts:
+            kept = "".join(f", {name} UNINDEXED" for name in text.kept)
+            connection.execute(
+                f"CREATE VIRTUAL TABLE IF NOT EXISTS {text.name} USING fts5"
+                f"({', '.join(text.searched)}{kept}, columnsize=0, tokenize='{_TOKENIZER}')"
+            )
+        connection.execute("COMMIT")
+        return connection
+
+    def _connected(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        return connection
+
+
+class SqliteSnapshot:
+    """A read transaction."""
+
+    def __init__(self, connection: sqlite3.Connection, schema: Schema) -> None:
+        self._connection = connection
+        self._schema = schema
+
+    def positions(self) -> Mapping[int, int]:
+        """The positions at which the view stands in this moment."""
+        return dict(self._connection.execute("SELECT shard, position FROM positions"))
+
+    def get(self, table: Table, key: Key) -> Row | None:
+        """The row of that key."""
+        row: Row | None = self._connection.execute(_get_sql(table), key).fetchone()
+        return row
+
+    def scan(
+        self,
+        table: Table,
+        prefix: Key,
+        *,
+        index: tuple[str, ...] | None = None,
+        after: Value = None,
+        before: Value = None,
+        descending: bool = False,
+        limit: int,
+        present: str | None = None,
+    ) -> list[Row]:
+        """See the port."""
+        shape = (len(prefix), index, after is not None, before is not None)
+        sql = _scan_sql(table, *shape, descending, present)
+        bounds = [bound for bound in (after, before) if bound is not None]
+        return self._connection.execute(sql, (*prefix, *bounds, min(limit, SCAN_ROWS_MAX))).fetchall()
+
+    def count(self, table: Table, prefix: Key, *, after: Value = None, before: Value = None) -> int:
+        """See the port."""
+        where = _where(table, len(prefix), None, after is not None, before is not None)
+        bounds = [bound for bound in (after, before) if bound is not None]
+        (number,) = self._connection.execute(f"SELECT count(*) FROM {table.name} {where}", (*prefix, *bounds)).fetchone()
+        return int(number)
+
+    def find_text(
+        self, table: TextTable, query: str, *, after_id: int | None, before_id: int | None, limit: int
+    ) -> list[Row]:
+        """See the port; the query is FTS5's."""
+        columns = ", ".join((*table.searched, *table.kept))
+        sql = f"SELECT rowid, {columns} FROM {table.name} WHERE {table.name} MATCH ?"
+        values: list[Value] = [query]
+        if after_id is not None:
+            sql += " AND rowid > ?"
+            values.append(after_id)
+        if before_id is not None:
+            sql += " AND rowid < ?"
+            values.append(before_id)
+        sql += " ORDER BY rowid DESC LIMIT ?"
+        return self._connection.execute(sql, (*values, limit)).fetchall()
+
+    def dump(self) -> Iterator[tuple[str, Row]]:
+        """See the port."""
+        for table in self._schema.tables:
+            order = ", ".join(table.names[: table.key_size])
+            for row in self._connection.execute(f"SELECT * FROM {table.name} ORDER BY {order}"):
+                yield table.name, row
+        for text in self._schema.texts:
+            for row in self._connection.execute(f"SELECT rowid, * FROM {text.name} ORDER BY rowid"):
+                yield text.name, row
+
+
+def _identity(connection: sqlite3.Connection) -> tuple[str, str, int] | None:
+    try:
+        row: tuple[str, str, int] | None = connection.execute("SELECT log_id, name, version FROM view").fetchone()
+    except sqlite3.OperationalError:
+        return None
+    return row
+
+
+def _create(table: Table) -> Iterator[str]:
+    columns = ", ".join(f"{c.split()[0]} {_TYPES[c.split()[1]]}" for c in table.columns)
+    key = ", ".join(table.names[: table.key_size])
+    yield f"CREATE TABLE IF NOT EXISTS {table.name} ({columns}, PRIMARY KEY ({key})) STRICT, WITHOUT ROWID"
+    for index in table.indexes:
+        name = f"{table.name}_by_{'_'.join(index)}"
+        yield f"CREATE INDEX IF NOT EXISTS {name} ON {table.name} ({', '.join(index)})"
+
+
+def _statements(schema: Schema) -> dict[str, tuple[str, str, str]]:
+    """By table name: put, insert if absent, delete."""
+    statements = {}
+    for table in (*OWN_TABLES, *schema.tables):
+        key = table.names[: table.key_size]
+        marks = ", ".join("?" * len(table.columns))
+        sets = ", ".join(f"{name} = excluded.{name}" for name in table.names[table.key_size :])
+        conflict = f"DO UPDATE SET {sets}" if sets else "DO NOTHING"
+        statements[table.name] = (
+            f"INSERT INTO {table.name} VALUES ({marks}) ON CONFLICT ({', '.join(key)}) {conflict}",
+            f"INSERT OR IGNORE INTO {table.name} VALUES ({marks})",
+            f"DELETE FROM {table.name} WHERE {' AND '.join(f'{name} = ?' for name in key)}",
+        )
+    for text in schema.texts:
+        names = ", ".join(("rowid", *text.searched, *text.kept))
+        marks = ", ".join("?" * (1 + len(text.searched) + len(text.kept)))
+        put = f"INSERT OR REPLACE INTO {text.name} ({names}) VALUES ({marks})"
+        statements[text.name] = (put, "", f"DELETE FROM {text.name} WHERE rowid = ?")
+    return statements
+
+
+@functools.cache
+def _get_sql(table: Table) -> str:
+    key = table.names[: table.key_size]
+    return f"SELECT * FROM {table.name} WHERE {' AND '.join(f'{name} = ?' for name in key)}"
+
+
+def _where(table: Table, prefix_size: int, index: tuple[str, ...] | None, after: bool, before: bool) -> str:
+    columns = prefix_columns(table, index)
+    terms = [f"{name} = ?" for name in columns[:prefix_size]]
+    if after:
+        terms.append(f"{columns[prefix_size]} > ?")
+    if before:
+        terms.append(f"{columns[prefix_size]} < ?")
+    return f"WHERE {' AND '.join(terms)}" if terms else ""
+
+
+@functools.cache
+def _scan_sql(
+    table: Table,
+    prefix_size: int,
+    index: tuple[str, ...] | None,
+    after: bool,
+    before: bool,
+    descending: bool,
+    present: str | None,
+) -> str:
+    where = _where(table, prefix_size, index, after, before)
+    if present is not None:
+        where += f"{' AND' if where else 'WHERE'} {present} IS NOT NULL"
+    direction = " DESC" if descending else ""
+    order = ", ".join(f"{name}{direction}" for name in prefix_columns(table, index)[prefix_size:])
+    order = f" ORDER BY {order}" if order else ""
+    return f"SELECT * FROM {table.name} {where}{order} LIMIT ?"

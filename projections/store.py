@@ -1,0 +1,269 @@
+"""The view-store port: tables with keys, a unit of work that folds a batch to one write per row, snapshots to read from.
+
+A view belongs to one projection version and one log. Its positions {shard: position} are written in the same transaction as its rows,
+so that a crash at any moment leaves the view exactly as it stood at its positions. A row is fed by exactly one shard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import msgspec
+
+Value = int | str | bytes | None
+Key = tuple[Value, ...]
+Row = tuple[Value, ...]
+
+SCAN_ROWS_MAX = 5_000
+"""The most rows one scan returns; callers page on."""
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True):
+    """A table: columns `name type` (int, text, bytes) of which the first `key_size` are the key; a row is a tuple in column order."""
+
+    name: str
+    columns: tuple[str, ...]
+    key_size: int
+    indexes: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The column names."""
+        return tuple(column.split()[0] for column in self.columns)
+
+
+class TextTable(msgspec.Struct, frozen=True, kw_only=True):
+    """A full-text table: an integer id, columns that are searched and columns that are only kept. A row is (id, *searched, *kept)."""
+
+    name: str
+    searched: tuple[str, ...]
+    kept: tuple[str, ...] = ()
+
+
+class Schema(msgspec.Struct, frozen=True, kw_only=True):
+    """What a projection keeps. Raise `version` whenever rows come out differently: a new version is rebuilt beside the old one."""
+
+    name: str
+    version: int
+    tables: tuple[Table, ...]
+    texts: tuple[TextTable, ...] = ()
+
+
+PARKED = Table(
+    name="parked",
+    columns=("stream text", "from_version int", "shard int", "position int", "at int", "error text"),
+    key_size=1,
+)
+"""Streams that a projection could not read on, from the first version that is not in the view."""
+SKIPPED = Table(
+    name="skipped",
+    columns=("stream text", "version int", "reason text"),
+    key_size=2,
+)
+"""Events that an operator ordered to leave out."""
+OWN_TABLES = (PARKED, SKIPPED)
+"""Tables that every view has, beside its positions."""
+
+
+class TableChanges:
+    """What a batch did to one table: rows to write whatever stands there, rows to write if absent, keys to delete."""
+
+    __slots__ = ("deletes", "inserts", "puts", "seen")
+
+    def __init__(self) -> None:
+        self.puts: dict[Key, Row] = {}
+        self.inserts: dict[Key, Row] = {}
+        self.deletes: set[Key] = set()
+        self.seen: dict[Key, Row | None] = {}
+
+
+Read = Callable[[Table, Key], Row | None]
+
+
+class UnitOfWork:
+    """Collects the changes of a batch and reads its own writes. Not durable until a store applied it."""
+
+    __slots__ = ("_read", "changes", "texts")
+
+    def __init__(self, read: Read) -> None:
+        self._read = read
+        self.changes: dict[str, TableChanges] = {}
+        self.texts: dict[str, dict[int, Row | None]] = {}
+        """By text table: id to the row, None for a removal."""
+
+    def get(self, table: Table, key: Key) -> Row | None:
+        """The row as this batch sees it."""
+        changes = self.changes.get(table.name)
+        if changes is None:
+            changes = self.changes[table.name] = TableChanges()
+        row = changes.puts.get(key)
+        if row is not None:
+            return row
+        row = changes.inserts.get(key)
+        if row is not None:
+            return row
+        if key in changes.deletes:
+            return None
+        if key in changes.seen:
+            return changes.seen[key]
+        row = self._read(table, key)
+        changes.seen[key] = row
+        return row
+
+    def put(self, table: Table, row: Row) -> None:
+        """Write the row, whatever stood there."""
+        changes = self._of(table)
+        key = row[: table.key_size]
+        changes.puts[key] = row
+        changes.inserts.pop(key, None)
+        changes.deletes.discard(key)
+
+    def insert(self, table: Table, row: Row) -> None:
+        """Write the row if its key is absent; a present one stays as it is. Needs no read."""
+        changes = self._of(table)
+        key = row[: table.key_size]
+        if key in changes.deletes:
+            changes.deletes.discard(key)
+            changes.puts[key] = row
+        elif key not in changes.puts:
+            changes.inserts.setdefault(key, row)
+
+    def delete(self, table: Table, key: Key) -> None:
+        """Remove the row, if there is one."""
+        changes = self._of(table)
+        changes.puts.pop(key, None)
+        changes.inserts.pop(key, None)
+        changes.deletes.add(key)
+
+    def write_text(self, table: TextTable, row: Row) -> None:
+        """Index the text of id `row[0]`, in place of what was indexed under it."""
+        doc_id = row[0]
+        assert isinstance(doc_id, int)
+        self.texts.setdefault(table.name, {})[doc_id] = row
+
+    def remove_text(self, table: TextTable, doc_id: int) -> None:
+        """Take the text of that id out of the index."""
+        self.texts.setdefault(table.name, {})[doc_id] = None
+
+    def nested(self) -> UnitOfWork:
+        """A unit of work upon this one: dropped when an event turns out to be poison, else merged."""
+        return UnitOfWork(self.get)
+
+    def merge(self, inner: UnitOfWork) -> None:
+        """Take over the changes of a nested unit of work."""
+        for name, theirs in inner.changes.items():
+            ours = self.changes.setdefault(name, TableChanges())
+            for key in theirs.deletes:
+                ours.puts.pop(key, None)
+                ours.inserts.pop(key, None)
+                ours.deletes.add(key)
+            for key, row in theirs.puts.items():
+                ours.puts[key] = row
+                ours.inserts.pop(key, None)
+                ours.deletes.discard(key)
+            for key, row in theirs.inserts.items():
+                if key not in ours.puts:
+                    ours.inserts.setdefault(key, row)
+        for name, texts in inner.texts.items():
+            self.texts.setdefault(name, {}).update(texts)
+
+    @property
+    def empty(self) -> bool:
+        """Whether the batch changed nothing."""
+        return not any(self.texts.values()) and not any(c.puts or c.inserts or c.deletes for c in self.changes.values())
+
+    def _of(self, table: Table) -> TableChanges:
+        changes = self.changes.get(table.name)
+        if changes is None:
+            changes = self.changes[table.name] = TableChanges()
+        return changes
+
+
+class Snapshot(Protocol):
+    """One moment of a view: everything read from it belongs together."""
+
+    def positions(self) -> Mapping[int, int]:
+        """The positions at which the view stands in this moment."""
+        ...
+
+    def get(self, table: Table, key: Key) -> Row | None:
+        """The row of that key."""
+        ...
+
+    def scan(
+        self,
+        table: Table,
+        prefix: Key,
+        *,
+        index: tuple[str, ...] | None = None,
+        after: Value = None,
+        before: Value = None,
+        descending: bool = False,
+        limit: int,
+        present: str | None = None,
+    ) -> list[Row]:
+        """Rows whose first key (or index) columns equal `prefix`, in order of the columns that follow.
+
+        `after` and `before` are exclusive bounds of the first column behind the prefix; `present` names a column that must not be null.
+        """
+        ...
+
+    def count(self, table: Table, prefix: Key, *, after: Value = None, before: Value = None) -> int:
+        """The number of rows that a scan without limit would give."""
+        ...
+
+    def find_text(
+        self, table: TextTable, query: str, *, after_id: int | None, before_id: int | None, limit: int
+    ) -> list[Row]:
+        """Rows (id, *searched, *kept) that match the adapter's query language, newest id first; bounds are exclusive."""
+        ...
+
+    def dump(self) -> Iterator[tuple[str, Row]]:
+        """All rows of all the projection's tables in canonical order, for digests; not the positions, not what is parked."""
+        ...
+
+
+class ViewStore(Protocol):
+    """The view of one projection version. `apply` and `get` belong to one writer thread; snapshots to any thread. All calls block."""
+
+    @property
+    def schema(self) -> Schema:
+        """What the view keeps."""
+        ...
+
+    @property
+    def log_id(self) -> str:
+        """The log that this view was made from."""
+        ...
+
+    def positions(self) -> dict[int, int]:
+        """The durable positions."""
+        ...
+
+    def get(self, table: Table, key: Key) -> Row | None:
+        """A row as the last `apply` left it."""
+        ...
+
+    def apply(self, work: UnitOfWork, positions: Mapping[int, int]) -> None:
+        """Write the batch and the positions in one transaction: all or nothing."""
+        ...
+
+    def snapshot(self) -> AbstractContextManager[Snapshot]:
+        """A snapshot, from entering to leaving."""
+        ...
+
+    def close(self) -> None:
+        """Release files and connections. Idempotent."""
+        ...
+
+
+def prefix_columns(table: Table, index: tuple[str, ...] | None) -> Sequence[str]:
+    """The columns of an index followed by the key's, or of the key alone."""
+    key = table.names[: table.key_size]
+    if index is None:
+        return key
+    if index not in table.indexes:
+        raise ValueError(f"{table.name} has no index {index}")
+    return (*index, *(name for name in key if name not in index))

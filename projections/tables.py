@@ -1,0 +1,68 @@
+"""The rows of the timeline view. `stream` is the conversation's stream name, `member` a user id qualified with its tenant."""
+
+from __future__ import annotations
+
+from projections.store import Schema, Table
+
+EVENTS = Table(
+    name="events",
+    columns=("stream text", "seq int", "messages int", "ordinal int", "wire bytes"),
+    key_size=2,
+)
+"""Public events as the wire's JSON. `messages`: how many messages there are up to this seq; `ordinal`: of a message, else null."""
+HEADS = Table(
+    name="heads",
+    columns=("stream text", "head int", "messages int", "last_message int", "at int", "shard int"),
+    key_size=1,
+)
+"""Where a conversation ends: head seq, number of messages, seq of the last message (0: none), time of the last public event."""
+CONVERSATIONS = Table(
+    name="conversations",
+    columns=(
+        "stream text", "kind text", "settings bytes", "history_visible int", "member_count int", "muted int", "dissolved_seq int",
+    ),
+    key_size=1,
+)  # fmt: skip
+"""`settings`: JSON of the group's settings, or `{"users": [a, b]}` of a pair."""
+MEMBERS = Table(
+    name="members",
+    columns=(
+        "stream text", "member text", "role text", "alias text", "joined_at int", "joined_seq int", "muted_until int",
+        "left_seq int", "left_at int", "ranges bytes", "kept bytes",
+    ),
+    key_size=2,
+    indexes=(("member",),),
+)  # fmt: skip
+"""Whoever is or was in a conversation. `ranges`: JSON `[[first, last|null], …]` of what he sees; `muted_until` -1: without end.
+`kept`: the settings as they stood when he left, for he learns nothing later."""
+OWN_MESSAGES = Table(name="own_messages", columns=("stream text", "member text", "seq int"), key_size=2)
+"""Everybody's own last message: sending counts as reading."""
+STATES = Table(
+    name="states",
+    columns=("stream text", "seq int", "edit_seq int", "edited_at int", "recalled int", "pinned int", "kinds bytes"),
+    key_size=2,
+)
+"""What became of a message after it was posted; untouched messages have no row. `kinds`: JSON of emoji to number of users, in order."""
+EDITS = Table(name="edits", columns=("stream text", "target int", "seq int", "previous int"), key_size=3)
+"""The edits of a message, each with the seq of the edit before it."""
+REACTIONS = Table(
+    name="reactions",
+    columns=("stream text", "target int", "emoji text", "member text", "seq int"),
+    key_size=4,
+    indexes=(("stream", "target", "emoji", "seq"),),
+)
+"""Reactions of messages that are not recalled; those of recalled ones are left behind and not shown."""
+RECALLS = Table(name="recalls", columns=("stream text", "seq int"), key_size=2)
+"""The seqs of recalled messages."""
+MENTIONS = Table(name="mentions", columns=("member text", "stream text", "seq int"), key_size=3)
+"""One row for each mentioned member."""
+MENTIONS_OF_ALL = Table(name="mentions_of_all", columns=("stream text", "seq int"), key_size=2)
+"""A mention of all is one mark on the conversation."""
+
+TIMELINE = Schema(
+    name="timeline",
+    version=1,
+    tables=(
+        EVENTS, HEADS, CONVERSATIONS, MEMBERS, OWN_MESSAGES, STATES, EDITS, REACTIONS, RECALLS, MENTIONS, MENTIONS_OF_ALL,
+    ),
+)  # fmt: skip
