@@ -279,6 +279,7 @@ class ChatSession:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._discover_and_repair(socket))
                     group.create_task(self._keep_tokens_fresh())
+                    group.create_task(socket.until_end())
                     group.create_task(self._watch(socket, welcome.heartbeat_s))
             except* (ConnectionLostError, ProblemError, TimeoutError, OSError) as errors:
                 raise socket.ended or _first(errors) from None

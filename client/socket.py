@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import msgspec
 
@@ -72,6 +72,7 @@ class SocketClient:
         self._kept: deque[Push] = deque()
         self._arrived = asyncio.Event()
         self.ended: ConnectionLostError | None = None
+        self._over = asyncio.Event()
         self.unanswered_problems = 0
 
     @classmethod
@@ -93,6 +94,11 @@ class SocketClient:
         if self._socket is not None:
             self._socket.close(code)
         self._closed(code, "closed by the client")
+
+    async def until_end(self) -> NoReturn:
+        """Waits for the end of the socket and raises it."""
+        await self._over.wait()
+        raise self.ended or ConnectionLostError("ended", NO_CLOSE_FRAME)
 
     # operations
 
@@ -313,5 +319,6 @@ class SocketClient:
                 future.set_exception(ConnectionLostError(reason, code))
                 future.exception()  # a future nobody awaits any more is no error of its own
         self._arrived.set()
+        self._over.set()
         if self._on_end is not None:
             self._on_end(self.ended)

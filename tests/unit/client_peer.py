@@ -103,7 +103,14 @@ class PeerSocket:
         """Takes hello and answers welcome."""
         hello = await self.take("hello")
         self.give(
-            {"op": "welcome", "user_id": user_id, "session_id": "s", "log_id": log_id, "heartbeat_s": 30, **more}
+            {
+                "op": "welcome",
+                "user_id": user_id,
+                "session_id": "s",
+                "log_id": log_id,
+                "heartbeat_s": 30,
+                **more,
+            }
         )
         return hello
 
@@ -127,7 +134,9 @@ class Peer:
     """Listens on a free port; `answering` answers HTTP, WebSockets wait in `sockets`."""
 
     def __init__(
-        self, answering: Answering | None = None, serving: Callable[[PeerSocket], Awaitable[None]] | None = None
+        self,
+        answering: Answering | None = None,
+        serving: Callable[[PeerSocket], Awaitable[None]] | None = None,
     ) -> None:
         self.answering = answering
         self.serving = serving
@@ -211,7 +220,8 @@ class Peer:
             payload = json.dumps(reply.body).encode()
             more = "".join(f"{line}\r\n" for line in reply.headers)
             writer.write(
-                f"HTTP/1.1 {reply.status} X\r\ncontent-length: {len(payload)}\r\n{more}\r\n".encode() + payload
+                f"HTTP/1.1 {reply.status} X\r\ncontent-length: {len(payload)}\r\n{more}\r\n".encode()
+                + payload
             )
 
 

@@ -195,7 +195,11 @@ async def test_paths_are_quoted() -> None:
 
 
 async def test_lists_have_their_cursor() -> None:
-    page = {"data": [{"seq": 1, "message_id": "m", "actor": "ann", "at": "t"}], "next": "n", "request_id": "r"}
+    page = {
+        "data": [{"seq": 1, "message_id": "m", "actor": "ann", "at": "t"}],
+        "next": "n",
+        "request_id": "r",
+    }
     async with Peer(lambda _call: Reply(200, page)) as peer, rest_of(peer) as rest:
         messages = await rest.messages("c", after=0, limit=10)
     assert messages.next == "n"
