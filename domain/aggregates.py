@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from domain import direct, group, shard, talk, user
+from domain import direct, group, inbox, shard, talk, tenant, user
 from domain.event import Command, Context, Event, State
 from domain.streams import StreamKind
 
@@ -26,9 +26,11 @@ AGGREGATES: Mapping[StreamKind, Aggregate] = {
     StreamKind.GROUP: Aggregate(group.initial, group.evolve, group.decide),
     StreamKind.DIRECT: Aggregate(direct.initial, direct.evolve, direct.decide),
     StreamKind.USER: Aggregate(user.initial, user.evolve, user.decide),
+    StreamKind.INBOX: Aggregate(inbox.initial, inbox.evolve, inbox.decide),
+    StreamKind.TENANT: Aggregate(tenant.initial, tenant.evolve, tenant.decide),
     StreamKind.SHARD: Aggregate(shard.initial, shard.evolve, shard.decide),
 }
 
 EVENT_CLASSES: tuple[type[Event], ...] = (
-    *talk.EVENTS, *group.EVENTS, *direct.EVENTS, *user.EVENTS, *shard.EVENTS,
+    *talk.EVENTS, *group.EVENTS, *direct.EVENTS, *user.EVENTS, *inbox.EVENTS, *tenant.EVENTS, *shard.EVENTS,
 )  # fmt: skip

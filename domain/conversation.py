@@ -227,7 +227,9 @@ def _react(talk: Talk, command: AddReaction, context: Context, _rights: Rights) 
     if users is not None and context.actor in users:
         return ()
     if users is None and len(message.reactions) >= context.limits.reaction_kinds:
-        raise Problem("conflict", f"a message takes at most {context.limits.reaction_kinds} kinds of reactions")
+        raise Problem(
+            "conflict", f"a message takes at most {context.limits.reaction_kinds} kinds of reactions"
+        )
     return (ReactionAdded(actor=context.actor, at=context.now, target=command.seq, emoji=emoji),)
 
 

@@ -156,7 +156,5 @@ def use(invites: Invites, code_digest: str | None, context: Context) -> InviteUs
     """The use of a code by the actor. Raises `not_found` for a wrong, revoked, used-up or expired one."""
     for invite_id, invite in invites.items():
         if invite.code_digest == code_digest and invite.usable(context.now):
-            return InviteUsed(
-                actor=context.actor, at=context.now, invite_id=invite_id, user_id=context.actor
-            )
+            return InviteUsed(actor=context.actor, at=context.now, invite_id=invite_id, user_id=context.actor)
     raise Problem("not_found", "there is no such invite")

@@ -172,7 +172,9 @@ def _checked(wanted: dict[str, Any], context: Context) -> dict[str, Any]:
     if "name" in wanted:
         accepted["name"] = text.name("name", wanted["name"])
     if "description" in wanted:
-        accepted["description"] = text.prose("description", wanted["description"], text.DESCRIPTION_LENGTH_MAX)
+        accepted["description"] = text.prose(
+            "description", wanted["description"], text.DESCRIPTION_LENGTH_MAX
+        )
     if "announcement" in wanted:
         accepted["announcement"] = text.prose(
             "announcement", wanted["announcement"], text.ANNOUNCEMENT_LENGTH_MAX

@@ -47,9 +47,7 @@ def evolve(state: ShardState, event: Event) -> ShardState:
     """The state after `event`; total. An epoch never falls."""
     version, seq = state.version + 1, state.seq + event.PUBLIC
     if isinstance(event, ShardOpened) and event.epoch > state.epoch:
-        return msgspec.structs.replace(
-            state, version=version, seq=seq, epoch=event.epoch, node=event.node
-        )
+        return msgspec.structs.replace(state, version=version, seq=seq, epoch=event.epoch, node=event.node)
     return msgspec.structs.replace(state, version=version, seq=seq)
 
 

@@ -31,7 +31,8 @@ def visible(text: str) -> bool:
         return bool(text) and not text.isspace() and any(" " < character < "\x7f" for character in text)
     category = unicodedata.category
     return any(
-        category(character) not in _INVISIBLE_CATEGORIES and character not in _BLANK_LETTERS for character in text
+        category(character) not in _INVISIBLE_CATEGORIES and character not in _BLANK_LETTERS
+        for character in text
     )
 
 
