@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import structlog
 
@@ -24,7 +25,7 @@ from domain.errors import Problem
 from eventlog.bus import Bus
 from eventlog.codec import EventCodec, frame_of, recorded
 from eventlog.port import Log, LogUnavailableError, OutcomeUnknownError, Refusal, RefusalReason, ShardOutcome
-from eventlog.record import Commit, Committed
+from eventlog.record import Commit, Committed, Head
 from eventlog.registry import UnknownEventError
 from eventlog.snapshots import Snapshots
 
@@ -35,6 +36,14 @@ _LOST = Problem("unavailable", "this shard has moved to another server; try agai
 _CLOSED = Problem("unavailable", "the server is shutting down; try again", retry_after_ms=2_000)
 _UNREADABLE = Problem("unavailable", "the history of this stream cannot be read by this version of the server")
 _UNKNOWN = Problem("outcome_unknown", "the write may or may not have happened; repeat it with the same key")
+
+
+class Built(NamedTuple):
+    """A decided commit with its frame, and the head of its shard once it is durable."""
+
+    decided: Decided
+    committed: Committed
+    head: Head
 
 
 class NodeCounters:
@@ -284,7 +293,7 @@ class Node:
         del self._next[: self._settings.flush_commits]
         self._flight = batch
         built = self._build(batch)
-        documents = {number: [row.commit for _, row in rows] for number, rows in built.items()}
+        documents = {number: [row.committed.commit for row in rows] for number, rows in built.items()}
         started = asyncio.get_running_loop().time()
         try:
             outcomes = await self._append_surely(documents)
@@ -298,17 +307,17 @@ class Node:
         self.writable = True
         self._settle(built, outcomes)
 
-    def _build(self, batch: Sequence[Decided]) -> dict[int, list[tuple[Decided, Committed]]]:
+    def _build(self, batch: Sequence[Decided]) -> dict[int, list[Built]]:
         """Frames in order: position, epoch and predecessor are set now, after nothing earlier can change any more."""
-        built: dict[int, list[tuple[Decided, Committed]]] = defaultdict(list)
-        heads = {}
+        built: dict[int, list[Built]] = defaultdict(list)
+        heads: dict[int, Head] = {}
         for decided in batch:
             number = decided.hot.shard
             shard = self._shards[number]
             commit = frame_of(decided.draft, self._log.log_id, number, shard.epoch, heads.get(number, shard.head))
-            heads[number] = commit.head
+            heads[number] = head = commit.head
             draft = decided.draft
-            built[number].append((decided, recorded(commit, draft.events, draft.seqs, draft.trace)))
+            built[number].append(Built(decided, recorded(commit, draft.events, draft.seqs, draft.trace), head))
         return built
 
     async def _append_surely(self, documents: Mapping[int, Sequence[Commit]]) -> Mapping[int, ShardOutcome]:
@@ -333,9 +342,9 @@ class Node:
                 if order.deadline <= now:
                     order.answer(_UNKNOWN)
 
-    def _settle(self, built: Mapping[int, Sequence[tuple[Decided, Committed]]], outcomes: Mapping[int, ShardOutcome]) -> None:
+    def _settle(self, built: Mapping[int, Sequence[Built]], outcomes: Mapping[int, ShardOutcome]) -> None:
         """Make durable what was appended, publish it, answer, and decide again what was refused."""
-        durable: list[tuple[Decided, Committed]] = []
+        durable: list[Built] = []
         refused: list[tuple[int, Refusal]] = []
         resend: list[Decided] = []
         for number, rows in built.items():
@@ -344,20 +353,21 @@ class Node:
             if outcome.refusal is not None:
                 refused.append((number, outcome.refusal))
             else:
-                resend += [decided for decided, _ in rows[outcome.appended :]]
-        for decided, committed in durable:
-            self._make_durable(decided, committed)
+                resend += [row.decided for row in rows[outcome.appended :]]
+        for row in durable:
+            self._make_durable(row)
         self._next[:0] = resend
-        self._bus.publish([committed for _, committed in durable])
-        for decided, committed in durable:
-            self._answer(decided, committed)
+        self._bus.publish([row.committed for row in durable])
+        for row in durable:
+            self._answer(row.decided, row.committed)
         for number, refusal in refused:
             self._fall_back(number, refusal, built[number])
 
-    def _make_durable(self, decided: Decided, committed: Committed) -> None:
+    def _make_durable(self, row: Built) -> None:
+        decided = row.decided
         hot = decided.hot
-        commit = committed.commit
-        self._shards[commit.shard].head = commit.head
+        commit = row.committed.commit
+        self._shards[commit.shard].head = row.head
         hot.durable = decided.state
         hot.pending -= 1
         hot.pending_keys.pop(commit.key, None)
@@ -391,11 +401,11 @@ class Node:
             again += self._withdraw(number)
         self._decide_again(again)
 
-    def _fall_back(self, number: int, refusal: Refusal, rows: Sequence[tuple[Decided, Committed]]) -> None:
+    def _fall_back(self, number: int, refusal: Refusal, rows: Sequence[Built]) -> None:
         """A document was refused: back to the durable state, and every later order of the shard is decided again."""
         self.counters.refused_documents += 1
         shard = self._shards[number]
-        behind = [decided for decided, _ in rows[refusal.index :]]
+        behind = [row.decided for row in rows[refusal.index :]]
         again = [decided.order for decided in behind] + self._followers_of(behind) + self._withdraw(number)
         present = refusal.present
         _log.warning("document refused", shard=number, reason=refusal.reason.value, position=shard.head.position + 1)

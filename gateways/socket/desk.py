@@ -140,7 +140,9 @@ class SocketDesk:
 
     def live(self, session: SocketSession) -> None:
         """The session is live: it counts as presence."""
-        self.presence.came(*session.user, self.sessions.device_kind_of(session.caller))
+        if session.caller is not None:
+            session.live_device = self.sessions.device_kind_of(session.caller)
+            self.presence.came(*session.user, session.live_device)
 
     def left(self, session: SocketSession) -> None:
         """The socket is gone."""
@@ -149,8 +151,8 @@ class SocketDesk:
             return
         self.interest.leave(session)
         self.hints.left(session)
-        if session.was_live:
-            self.presence.went(*session.user, self.sessions.device_kind_of(session.caller))
+        if session.live_device is not None:
+            self.presence.went(*session.user, session.live_device)
 
     def drain(self, after_ms: int) -> None:
         """Take no new sockets and ask everybody to come back after a while."""

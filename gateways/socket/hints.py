@@ -135,9 +135,12 @@ class Hints:
         tenant, asker = session.user
         if asker == user_id:
             return True
-        return await self._desk.views.timeline.share_a_group(
-            tenant, asker, user_id
-        ) and not await self._desk.views.directory.blocked(tenant, asker, user_id)
+        theirs = await self._desk.views.timeline.user_conversations(tenant, user_id)
+        shared = any(
+            access.current and access.kind == "group" and qualified(tenant, name) in session.streams
+            for name, access in theirs.items()
+        )
+        return shared and not await self._desk.views.directory.blocked(tenant, asker, user_id)
 
     def _unwatch(self, session: SocketSession) -> None:
         tenant = session.user[0]

@@ -70,7 +70,7 @@ class SocketSession:
 
     __slots__ = (
         "_bucket", "_desk", "_faults", "_floods", "_pending", "_phase", "_removed", "_socket",
-        "caller", "presence_users", "streams", "was_live",
+        "caller", "live_device", "presence_users", "streams",
     )  # fmt: skip
 
     def __init__(self, desk: SocketDesk) -> None:
@@ -85,7 +85,7 @@ class SocketSession:
         self.caller: Caller | None = None
         self.streams: set[str] = set()
         self.presence_users: frozenset[str] = frozenset()
-        self.was_live = False
+        self.live_device: str | None = None
 
     # --- what the raw socket calls -----------------------------------------------------------------------------------------------
 
@@ -190,7 +190,6 @@ class SocketSession:
         if self._phase is not Phase.CATCHING_UP or self._socket is None:
             return
         self._phase = Phase.LIVE
-        self.was_live = True
         for stream, seq, frame in pending or ():
             if seq > upto.get(stream, 0):
                 self._socket.send_frame(frame)

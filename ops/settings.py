@@ -1,0 +1,160 @@
+"""Settings: one schema over defaults, a file, the environment (prefix `MINUTEBOOK_`) and flags; each wins over the ones before it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+from pydantic_settings.exceptions import SettingsError as SettingsSourceError
+from typing_extensions import override
+
+from commands.settings import NodeSettings
+from domain.event import Limits
+from gateways.limits import LimitSettings
+from gateways.socket.port import SocketLimits
+
+ENVIRONMENT_PREFIX = "MINUTEBOOK_"
+CONFIG_FILE = "minutebook.toml"
+OFF_WORDS = frozenset({"off", "0", "false", "no"})
+
+T = TypeVar("T")
+
+
+class SettingsError(Exception):
+    """A setting is wrong; the text names it, says what is wanted and never repeats a secret."""
+
+
+def _model_of(shape: type[Any], name: str, skip: frozenset[str] = frozenset()) -> type[BaseModel]:
+    """A pydantic model with the fields and defaults of a struct or dataclass of numbers, so that every bound is a setting."""
+    hints = get_type_hints(shape)
+    defaults = (
+        {field.name: field.default for field in msgspec.structs.fields(shape)}
+        if issubclass(shape, msgspec.Struct)
+        else {field.name: field.default for field in dataclasses.fields(shape)}
+    )
+    fields: dict[str, Any] = {
+        key: (hints[key], Field(default=default, gt=0) if hints[key] in (int, float) else Field(default=default))
+        for key, default in defaults.items()
+        if key not in skip
+    }
+    model: type[BaseModel] = create_model(name, __config__=ConfigDict(extra="forbid", frozen=True), **fields)
+    return model
+
+
+NodeModel = _model_of(NodeSettings, "NodeModel", frozenset({"limits"}))
+LimitsModel = _model_of(Limits, "LimitsModel")
+RatesModel = _model_of(LimitSettings, "RatesModel", frozenset({"enabled"}))
+SocketModel = _model_of(SocketLimits, "SocketModel")
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Nested names are written `[node]` in the file, `MINUTEBOOK_NODE__FLUSH_PACE_MS` in the environment."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, env_ignore_empty=True
+    )
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8080, ge=0, le=65_535, description="Port of REST, WebSocket and pages; 0: any free one.")
+    metrics_port: int | None = Field(None, ge=0, le=65_535, description="Port of /metrics; absent: closed.")
+    data: Path = Field(Path("data"), description="Data folder of the embedded server.")
+    origins: tuple[str, ...] = Field((), description="Origins allowed for CORS and WebSocket, besides the same origin.")
+    registration_open: bool = Field(True, description="Whether anybody may register.")
+    rate_limit: str = Field("on", description="`off` lets everything pass; for load tests.")
+    log_level: str = Field("info", description="debug, info, warning or error.")
+    log_format: str = Field("console", description="console or json.")
+    shards: int = Field(64, ge=1, le=4_096, description="Number of shards; fixed when the data folder is made.")
+    linger_ms: float = Field(25.0, ge=0, le=1_000, description="How long views gather events before they write.")
+    drain_s: float = Field(5.0, ge=0, le=30, description="How long sockets get to leave before a stop.")
+    password_workers: int = Field(2, ge=1, le=64, description="Threads that hash passwords.")
+    app_key: str | None = Field(None, description="A tenant's key, for commands that go through the public interface.")
+    app_secret: str | None = Field(None, repr=False, description="The key's secret.", json_schema_extra={"secret": True})
+    node: NodeModel = Field(default_factory=NodeModel)  # type: ignore[valid-type]
+    limits: LimitsModel = Field(default_factory=LimitsModel)  # type: ignore[valid-type]
+    rates: RatesModel = Field(default_factory=RatesModel)  # type: ignore[valid-type]
+    socket: SocketModel = Field(default_factory=SocketModel)  # type: ignore[valid-type]
+
+    @property
+    def rate_limited(self) -> bool:
+        """Whether rate limits hold."""
+        return self.rate_limit.lower() not in OFF_WORDS
+
+    def node_settings(self) -> NodeSettings:
+        """The write side's bounds."""
+        return NodeSettings(**_values(self.node), limits=Limits(**_values(self.limits)))
+
+    def limit_settings(self) -> LimitSettings:
+        """The gateways' rates."""
+        return LimitSettings(**_values(self.rates), enabled=self.rate_limited)
+
+    def socket_limits(self) -> SocketLimits:
+        """The bounds of a socket."""
+        return SocketLimits(**_values(self.socket))
+
+    def shown(self) -> dict[str, Any]:
+        """All values, secrets masked."""
+        values: dict[str, Any] = self.model_dump(mode="json")
+        for name, field in type(self).model_fields.items():
+            extra = field.json_schema_extra
+            if isinstance(extra, Mapping) and extra.get("secret") and values[name] is not None:
+                values[name] = "********"
+        return values
+
+
+def _values(model: BaseModel) -> dict[str, Any]:
+    return dict(model)
+
+
+def load_settings(config: Path | None = None, flags: Mapping[str, Any] | None = None) -> Settings:
+    """Settings from the file (default: `minutebook.toml` in the working folder, if there is one), the environment and flags.
+
+    Raises SettingsError with one line per wrong value.
+    """
+    path = config or Path(CONFIG_FILE)
+    if config is not None and not path.is_file():
+        raise SettingsError(f"{path}: no such file")
+
+    class FileSettings(Settings):
+        """Settings with a file under the environment."""
+
+        model_config = SettingsConfigDict(toml_file=path)
+
+        @classmethod
+        @override
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    try:
+        return FileSettings(**{name: value for name, value in (flags or {}).items() if value is not None})
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+        raise SettingsError("\n".join(lines)) from None
+    except (SettingsSourceError, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise SettingsError(f"{path}: {error}") from None
+
+
+def unknown_variables() -> tuple[str, ...]:
+    """Environment variables with our prefix that name no setting: worth a warning, since a mistyped limit has no effect."""
+    ours = (name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX))
+    return tuple(
+        name for name in ours if name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")[0] not in Settings.model_fields
+    )
