@@ -9,9 +9,12 @@ import msgspec
 
 from domain import direct, group, inbox, shard, talk, tenant, user
 from domain.event import Command, Context, Event, State
+from domain.snapshots import SnapshotDamagedError, restore, snapshot_parts
 from domain.streams import StreamKind
 
-__all__ = ["AGGREGATES", "EVENT_CLASSES", "Aggregate", "State"]
+__all__ = [
+    "AGGREGATES", "EVENT_CLASSES", "Aggregate", "SnapshotDamagedError", "State", "restore", "snapshot_parts",
+]  # fmt: skip
 
 
 class Aggregate(msgspec.Struct, frozen=True):
