@@ -27,7 +27,7 @@ function Content({ row, me, nameOf, author }) {
   const { kind, text } = row.content;
   if (kind === "text") return html`<p class="text"><${Words} text=${text} mentions=${row.mentions} me=${me} nameOf=${nameOf} /></p>`;
   if (kind === "action") {
-    return html`<p class="text action"><span aria-hidden="true">✳ </span><${Name} text=${author} /> <${Words} text=${text} mentions=${row.mentions} me=${me} nameOf=${nameOf} /></p>`;
+    return html`<p class="text action"><${Name} text=${author} /> <${Words} text=${text} mentions=${row.mentions} me=${me} nameOf=${nameOf} /></p>`;
   }
   if (kind === "emoji") return html`<p class="text large"><bdi>${row.content.code}</bdi></p>`;
   const { label, body } = cardOf(row.content);
@@ -92,17 +92,18 @@ export const Message = memo(({ id, row, me, grouped, target, nameOf, online, can
   const author = nameOf(row.actor);
   const isMeant = row.mentions?.includes(me) || row.mentions?.includes("all");
   const at = timeOf(row);
+  const isAction = row.content?.kind === "action";
   const isBare = grouped && !row.reply_to;
   return html`<article id=${`m-${row.seq}`} data-seq=${row.seq} tabindex="-1" aria-label=${`${author}, ${clockTime(at)}`}
-      class=${`message ${isBare ? "grouped" : ""} ${isMeant ? "meant" : ""} ${isFocused ? "focused" : ""} ${mine ? "own" : ""}`}>
-    <div class="margin">${isBare
+      class=${`message ${isBare ? "grouped" : ""} ${isAction ? "acted" : ""} ${isMeant ? "meant" : ""} ${isFocused ? "focused" : ""} ${mine ? "own" : ""}`}>
+    <div class="margin">${isBare || isAction
       ? html`<time datetime=${at} title=${fullTime(at)}>${clockTime(at)}</time>`
       : html`<${Avatar} id=${row.actor} name=${author} online=${online} />`}</div>
     <div class="body">
-      ${!isBare && html`<header><${Name} text=${author} /><time datetime=${at} title=${fullTime(at)}>${clockTime(at)}</time><${Marks} id=${id} row=${row} /></header>`}
+      ${!isBare && !isAction && html`<header><${Name} text=${author} /><time datetime=${at} title=${fullTime(at)}>${clockTime(at)}</time><${Marks} id=${id} row=${row} /></header>`}
       ${row.reply_to && !row.recalled && html`<${Quote} id=${id} target=${target} seq=${row.reply_to} nameOf=${nameOf} />`}
       <${Content} row=${row} me=${me} nameOf=${nameOf} author=${author} />
-      ${isBare && html`<${Marks} id=${id} row=${row} />`}
+      ${(isBare || isAction) && html`<${Marks} id=${id} row=${row} />`}
       <${Reactions} id=${id} row=${row} nameOf=${nameOf} canAct=${canAct && !row.recalled} />
       ${readBy && html`<span class="read-by">${readBy}</span>`}
     </div>
