@@ -14,8 +14,12 @@ from eventlog.sealing import Sealing
 _encode = msgspec.json.Encoder().encode
 
 
-class StoredEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An event as it stands in a frame; field order is storage format."""
+_NO_TRACE = Trace()
+_NO_BODY = msgspec.Raw(b"")
+
+
+class _EventHeader(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """All of a stored event but its parts; field order is storage format."""
 
     type: str
     schema: int
@@ -24,13 +28,25 @@ class StoredEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     correlation_id: str | None = None
     causation_id: str | None = None
     trace_id: str | None = None
+
+
+class StoredEvent(msgspec.Struct, frozen=True):
+    """An event of a decoded frame; what it has not is None or empty."""
+
+    type: str
+    schema: int
+    actor: str
     data: msgspec.Raw
+    seq: int | None = None
+    correlation_id: str | None = None
+    causation_id: str | None = None
+    trace_id: str | None = None
     key_id: str | None = None
-    body: msgspec.Raw | None = None
+    body: msgspec.Raw = _NO_BODY
 
 
-class StoredFrame(msgspec.Struct, frozen=True):
-    """A decoded frame, with raw events."""
+class _FrameHeader(msgspec.Struct, frozen=True, gc=False):
+    """All of a frame but its events; field order is storage format."""
 
     log_id: str
     shard: int
@@ -43,6 +59,11 @@ class StoredFrame(msgspec.Struct, frozen=True):
     payload_digest: str
     at: int
     previous: str
+
+
+class StoredFrame(_FrameHeader, frozen=True):
+    """A decoded frame, with raw events."""
+
     events: list[StoredEvent]
 
 
@@ -55,36 +76,31 @@ def frame_of(draft: Draft, log_id: str, shard: int, epoch: int, head: Head) -> C
     """
     position = head.position + 1
     first_number = head.number + 1
-    frame = (
-        b'{"log_id":"%b","shard":%d,"position":%d,"epoch":%d,"stream":%b,"first_version":%d,"first_number":%d,'
-        b'"key":"%b","payload_digest":"%b","at":%d,"previous":"%b","events":%b}'
-        % (
-            log_id.encode(),
-            shard,
-            position,
-            epoch,
-            _encode(draft.stream),
-            draft.first_version,
-            first_number,
-            draft.key.hex().encode(),
-            draft.payload_digest.hex().encode(),
-            draft.at,
-            head.digest.hex().encode(),
-            draft.events_json,
-        )
+    header = _FrameHeader(
+        log_id,
+        shard,
+        position,
+        epoch,
+        draft.stream,
+        draft.first_version,
+        first_number,
+        draft.key.hex(),
+        draft.payload_digest.hex(),
+        draft.at,
+        head.digest.hex(),
     )
     return Commit(
-        shard=shard,
-        position=position,
-        epoch=epoch,
-        stream=draft.stream,
-        first_version=draft.first_version,
-        first_number=first_number,
-        key=draft.key,
-        payload_digest=draft.payload_digest,
-        at=draft.at,
-        events_count=len(draft.events),
-        frame=frame,
+        shard,
+        position,
+        epoch,
+        draft.stream,
+        draft.first_version,
+        first_number,
+        draft.key,
+        draft.payload_digest,
+        draft.at,
+        len(draft.events),
+        b"".join((_encode(header)[:-1], b',"events":', draft.events_json, b"}")),
     )
 
 
@@ -99,27 +115,27 @@ class EventCodec:
         self, events: Sequence[Event], seqs: Sequence[int | None], trace: Trace | None = None
     ) -> bytes:
         """The `events` array of a frame."""
-        stored = [self._stored(event, seq, trace) for event, seq in zip(events, seqs, strict=True)]
-        return _encode(stored)
+        trace = trace or _NO_TRACE
+        if len(events) == 1:
+            return b"[" + self._encoded(events[0], seqs[0], trace) + b"]"
+        encoded = [self._encoded(event, seq, trace) for event, seq in zip(events, seqs, strict=True)]
+        return b"[" + b",".join(encoded) + b"]"
 
-    def _stored(self, event: Event, seq: int | None, trace: Trace | None) -> StoredEvent:
+    def _encoded(self, event: Event, seq: int | None, trace: Trace) -> bytes:
+        """One event, joined of parts that are JSON already: a third of the time of a struct with raw fields."""
         kind = self.registry.of_event(event)
-        body = kind.body_part(event)
-        key_id: str | None = None
-        sealed: bytes | None = None
-        if body is not None:
-            key_id, sealed = self._sealing.seal(event.actor, _encode(body))
-        return StoredEvent(
-            type=kind.name,
-            schema=kind.version,
-            actor=event.actor,
-            seq=seq,
-            correlation_id=trace.correlation_id if trace else None,
-            causation_id=trace.causation_id if trace else None,
-            trace_id=trace.trace_id if trace else None,
-            data=msgspec.Raw(_encode(kind.clear_part(event))),
-            key_id=key_id,
-            body=None if sealed is None else msgspec.Raw(sealed),
+        actor = event.actor
+        header = _EventHeader(
+            kind.name, kind.version, actor, seq, trace.correlation_id, trace.causation_id, trace.trace_id
+        )
+        opening = _encode(header)[:-1]
+        body = kind.encode_body(event)
+        if body is None:
+            return b"".join((opening, b',"data":', kind.encode_clear(event), b"}"))
+        key_id, sealed = self._sealing.seal(actor, body)
+        key = _encode(key_id)
+        return b"".join(
+            (opening, b',"data":', kind.encode_clear(event), b',"key_id":', key, b',"body":', sealed, b"}")
         )
 
     def decode(self, commit: Commit) -> Committed:
@@ -148,7 +164,7 @@ class EventCodec:
 
     def _event(self, stored: StoredEvent, at: int) -> Event:
         body: bytes | None = None
-        if stored.body is not None:
+        if stored.body:
             body = self._sealing.open(stored.actor, stored.key_id or "", bytes(stored.body))
         return self.registry.named(stored.type).read(
             stored.schema, bytes(stored.data), body, stored.actor, at
@@ -159,7 +175,7 @@ def recorded(
     commit: Commit, events: Sequence[Event], seqs: Sequence[int | None], trace: Trace | None = None
 ) -> Committed:
     """A commit just made, with the events it was made of: nothing is decoded again."""
-    trace = trace or Trace()
+    trace = trace or _NO_TRACE
     rows = tuple(
         Recorded(
             commit.stream,

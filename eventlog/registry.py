@@ -31,8 +31,6 @@ class EventType:
         fields = [f.name for f in msgspec.structs.fields(event_class) if f.name not in _ENVELOPE_FIELDS]
         self.body_fields = tuple(f for f in fields if f in event_class.BODY)
         self.clear_fields = tuple(f for f in fields if f not in event_class.BODY)
-        self.prefix = b'{"type":%b,"schema":%d,"actor":' % (msgspec.json.encode(self.name), self.version)
-        """The beginning of a stored event of this type."""
         self.encode_clear = _part_encoder(event_class, "Clear", self.clear_fields)
         """The clear metadata of an event as a JSON object, in field order."""
         self.encode_body: Callable[[Event], bytes | None] = (
