@@ -1,9 +1,9 @@
-"""What the raw WebSocket layer costs: CPU per received and three written frames, fan-out, memory of an idle socket.
+"""What the raw WebSocket layer costs: CPU per frame in and three out, fan-out, memory of an idle socket.
 
     python -m bench.socket_frames [--sockets 2000] [--turns 20000]
 
-Everything runs in one process per row over real TCP sockets on 127.0.0.1; the other end of each connection is a raw
-socket of a child process, so that only the server's side is counted. Numbers are CPU (process time), not wall time.
+Each number is made in a process of its own over real TCP sockets on 127.0.0.1; the other ends are raw sockets
+of a child process, so that only the server's side is counted. CPU is process time, not wall time.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import Any, cast
 
 import uvicorn
 import uvloop
+from typing_extensions import override
 
 from gateways.socket.handshake import Handshake, Refusal
 from gateways.socket.websocket import (
@@ -37,8 +38,8 @@ from gateways.socket.websocket import (
 )
 
 PAYLOAD = (
-    b'{"op":"send","ref":"17","conversation_id":"direct:alice:bob","client_msg_id":"0123456789","content":'
-    + (b'{"type":"text","text":"how are you today"}}')
+    b'{"op":"send","ref":"17","conversation_id":"direct:alice:bob","client_msg_id":"0123456789",'
+    b'"content":{"type":"text","text":"how are you today"}}'
 )
 FANOUT_SOCKETS = 200
 UPGRADE = (
@@ -88,16 +89,19 @@ class BareEcho(asyncio.Protocol):
     connections: set[BareEcho] = set()  # noqa: RUF012 - one process runs one benchmark
     reply = b""
 
+    @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self.connections.add(self)
 
+    @override
     def data_received(self, data: bytes) -> None:
         if data.startswith(b"GET"):
             self.transport.write(b"HTTP/1.1 101 bare\r\n\r\n")
         else:
             self.transport.write(self.reply)
 
+    @override
     def connection_lost(self, exc: Exception | None) -> None:
         self.connections.discard(self)
 
@@ -282,7 +286,7 @@ def in_own_process(what: str, ours: bool, options: argparse.Namespace) -> float:
     numbers = [str(options.turns), str(options.sockets), str(options.rounds)]
     command = [sys.executable, "-m", "bench.socket_frames", "--only", what, "--ours", str(int(ours))]
     command += ["--turns", numbers[0], "--sockets", numbers[1], "--rounds", numbers[2]]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)  # noqa: S603
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def main() -> None:

@@ -47,6 +47,11 @@ class SocketSweeper(Generic[MemberT]):
         """The members as they are now; the caller may change the wheel while iterating."""
         return iter([member for slot in self._slots for member in slot])
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the timer is set."""
+        return self._timer is not None
+
     def schedule(self, member: MemberT, ticks: int) -> None:
         """Make the member due in so many ticks, instead of whenever it was; at most WHEEL_SLOTS - 1."""
         self.discard(member)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
+from typing_extensions import override
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -155,6 +156,7 @@ def test_an_independent_client_is_understood(server: RunningServer) -> None:
 
 def test_a_handlers_close_is_the_last_frame() -> None:
     class Goodbye(Recorder):
+        @override
         def text(self, payload: bytes) -> None:
             super().text(payload)
             self.socket.close(4401, "bad token")

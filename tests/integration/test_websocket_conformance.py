@@ -49,7 +49,7 @@ def test_the_answer_is_the_same_byte_by_byte(case: Case) -> None:
         connection.data_received(sent[position : position + step])
         bench.turn()
     frames = split_server_frames(b"".join(transport.writes))
-    assert transport.ended == (case.closes is not None)
+    assert transport.has_ended() == (case.closes is not None)
     if case.closes is not None:
         assert close_code_of(frames) == case.closes
         frames.pop()

@@ -1,5 +1,5 @@
-"""Conformance cases of RFC 6455, in the order of the usual fuzzing suite: framing, pings, reserved bits, opcodes,
-fragmentation, UTF-8, closing, limits, misuse of lengths. Each is what a client sends and what must come back.
+"""Conformance cases of RFC 6455: framing, pings, reserved bits, opcodes, fragmentation, UTF-8, closing,
+limits, misuse of lengths. Each is what a client sends and what must come back.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ KAPPA = "κόσμε".encode()
 
 @dataclass(frozen=True)
 class Case:
-    """`closes` is the code of the server's close frame, which ends its output; None: the socket stays open."""
+    """`closes` is the code of the server's close frame, which ends its output; None: it stays open."""
 
     name: str
     sent: tuple[bytes, ...]

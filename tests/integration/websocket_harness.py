@@ -1,4 +1,4 @@
-"""Tools of the WebSocket tests: client frames made by hand, a raw peer, a real uvicorn server, a recording transport."""
+"""Tools of the WebSocket tests: handmade client frames, a raw peer, a real server, a recording transport."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import uvicorn
 from uvicorn.server import ServerState
@@ -172,9 +172,18 @@ class RecordingTransport:
     def abort(self) -> None:
         self.closing = self.aborted = True
 
+    def is_reading(self) -> bool:
+        return self.reading
+
+    def has_ended(self) -> bool:
+        return self.ended
+
+    def was_aborted(self) -> bool:
+        return self.aborted
+
 
 class Bench:
-    """One protocol class without a loop: `turn` runs what was scheduled, `sweeper.tick` lets a second pass."""
+    """One protocol class, no loop: `turn` runs what was scheduled, `sweeper.tick` lets a second pass."""
 
     def __init__(
         self, make: Callable[[], SocketHandler | Refusal] = Recorder, limits: SocketLimits | None = None
@@ -313,7 +322,7 @@ class RawPeer:
     def close(self) -> None:
         self.socket.close()
 
-    def __enter__(self) -> RawPeer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Generator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typing_extensions import override
 from websockets.frames import Close, Frame
 
 from gateways.socket.backlog import Backlog
@@ -78,10 +80,12 @@ def test_encodings_are_counted_where_the_caller_says() -> None:
 def test_a_reader_holds_an_unfinished_frame_and_nothing_else() -> None:
     class Sink:
         accepts_frames = True
-        texts: tuple[bytes, ...] = ()
+
+        def __init__(self) -> None:
+            self.texts: list[bytes] = []
 
         def on_text(self, payload: bytes) -> None:
-            self.texts += (payload,)
+            self.texts.append(payload)
 
         def on_binary(self, payload: bytes) -> None:
             raise AssertionError(payload)
@@ -100,13 +104,14 @@ def test_a_reader_holds_an_unfinished_frame_and_nothing_else() -> None:
     assert not reader.feed(frame + frame[:3], sink, 100, 10)
     assert reader.buffered_bytes == 3
     assert reader.feed(frame[3:] + frame * 3, sink, 100, 2)
-    assert sink.texts == (b"hi",) * 3
+    assert len(sink.texts) == 3
     assert reader.buffered_bytes == 2 * len(frame)
     sink.accepts_frames = False
     assert reader.feed(b"", sink, 100, 10)
     sink.accepts_frames = True
     assert not reader.feed(b"", sink, 100, 10)
-    assert (sink.texts, reader.buffered_bytes) == ((b"hi",) * 5, 0)
+    assert sink.texts == [b"hi"] * 5
+    assert reader.buffered_bytes == 0
 
 
 @pytest.mark.slow
@@ -165,14 +170,24 @@ def test_the_sweeper_calls_each_member_when_it_is_due() -> None:
 
 
 async def test_the_sweepers_timer_runs_only_while_there_are_members() -> None:
+    called = asyncio.Event()
+    running: list[bool] = []
+
+    class Waiting(Member):
+        @override
+        def on_due(self) -> None:
+            super().on_due()
+            called.set()
+
     sweeper: SocketSweeper[Member] = SocketSweeper(tick_s=0.0)
-    assert sweeper._timer is None
-    member = Member(sweeper, 0)
-    assert sweeper._timer is not None
-    sweeper._timer.cancel()
-    sweeper._on_timer()
-    assert member.due == [1]
-    assert sweeper._timer is None
-    Member(sweeper, 1)
+    running.append(sweeper.is_running)
+    member = Waiting(sweeper, 0)
+    running.append(sweeper.is_running)
+    await called.wait()
+    running.append(sweeper.is_running)
+    other = Member(sweeper, 1)
     sweeper.close()
-    assert sweeper._timer is None
+    running.append(sweeper.is_running)
+    assert running == [False, True, False, False]
+    assert member.due == [1]
+    assert list(sweeper) == [other]
