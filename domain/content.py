@@ -1,4 +1,6 @@
-"""What a message may say: the content kinds that clients send. Content is checked here and stays the client's own JSON everywhere."""
+"""What a message may say: the content kinds that clients send. Content is checked here and stays the
+client's own JSON everywhere.
+"""
 
 from __future__ import annotations
 
@@ -173,8 +175,8 @@ class Custom(_Kind, frozen=True, tag="custom"):
 
 
 Content = (
-    Text | Image | Audio | Video | File | Location | ContactCard | Quote | Forward | Emoji | Html | Call | Voip | Vote
-    | Reminder | RedEnvelope | Action | Custom
+    Text | Image | Audio | Video | File | Location | ContactCard | Quote | Forward | Emoji | Html | Call |
+    Voip | Vote | Reminder | RedEnvelope | Action | Custom
 )  # fmt: skip
 
 _decode: Callable[[bytes | msgspec.Raw], Content] = msgspec.json.Decoder(Content).decode
@@ -183,7 +185,11 @@ _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 
 
 def parse_content(raw: bytes | msgspec.Raw, limits: Limits) -> Content:
-    """The content. Raises Problem: `too_large`, `malformed` (no JSON), `validation_failed` that names the field as `content.NAME`."""
+    """The content.
+
+    Raises Problem: `too_large`, `malformed` (no JSON), `validation_failed` that names the field as
+    `content.NAME`.
+    """
     if len(memoryview(raw)) > limits.content_bytes:
         raise Problem("too_large", f"content takes at most {limits.content_bytes} bytes")
     try:
@@ -204,7 +210,9 @@ def parse_content(raw: bytes | msgspec.Raw, limits: Limits) -> Content:
 
 
 def canonical(raw: bytes | msgspec.Raw) -> bytes:
-    """The JSON value as bytes that are equal for equal values: sorted keys, 1.0 as 1. Raises msgspec.DecodeError."""
+    """The JSON value as bytes that are equal for equal values: sorted keys, 1.0 as 1. Raises
+    msgspec.DecodeError.
+    """
     return _encode_sorted(_plain(_decode_any(raw)))
 
 

@@ -1,4 +1,7 @@
-"""What may be done with messages, in groups and pairs alike. Events and state are those of `talk`; roles are the business of `group` and `direct`."""
+"""What may be done with messages, in groups and pairs alike.
+
+Events and state are those of `talk`; roles are the business of `group` and `direct`.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +27,9 @@ from domain.talk import (
 )
 
 __all__ = [
-    "AddReaction", "EditMessage", "MessageCommand", "MessageEdited", "MessagePinned", "MessagePosted", "MessageRecalled",
-    "MessageUnpinned", "Origin", "PinMessage", "PostMessage", "ReactionAdded", "ReactionRemoved", "RecallMessage",
-    "RemoveReaction", "Rights", "UnpinMessage", "decide",
+    "AddReaction", "EditMessage", "MessageCommand", "MessageEdited", "MessagePinned", "MessagePosted",
+    "MessageRecalled", "MessageUnpinned", "Origin", "PinMessage", "PostMessage", "ReactionAdded",
+    "ReactionRemoved", "RecallMessage", "RemoveReaction", "Rights", "UnpinMessage", "decide",
 ]  # fmt: skip
 
 MENTIONS_MAX = 200
@@ -119,7 +122,10 @@ class Rights(msgspec.Struct, frozen=True):
 def decide(
     talk: Talk, command: Command, context: Context, rights: Rights, is_member: Callable[[str], bool]
 ) -> tuple[Event, ...]:
-    """What a message command of somebody who may write makes. Raises Problem. `is_member` answers for those mentioned."""
+    """What a message command of somebody who may write makes.
+
+    Raises Problem. `is_member` answers for those mentioned.
+    """
     if type(command) is PostMessage:
         return (_post(talk, command, context, rights, is_member),)
     return _DECIDE[type(command)](talk, command, context, rights)

@@ -22,7 +22,9 @@ from domain.talk import Talk
 
 
 class DirectOpened(Event, frozen=True, kw_only=True):
-    """The conversation exists; always its seq 1. `users` are both, sorted; for notes to oneself the same user twice."""
+    """The conversation exists; always its seq 1. `users` are both, sorted; for notes to oneself the same
+    user twice.
+    """
 
     TYPE: ClassVar[str] = "direct_opened"
 
@@ -138,7 +140,10 @@ class UnblockUser(Command, frozen=True, kw_only=True):
 
 _RIGHTS = Rights(moderates=False, pins=True, mentions_all=True)
 _CLOSED_TO_BLOCKED = frozenset({"post", "edit", "react", "pin"})
-"""What reaches the other side anew. Taking back (recall, unreact, unpin) stays possible while a block stands."""
+"""What reaches the other side anew.
+
+Taking back (recall, unreact, unpin) stays possible while a block stands.
+"""
 
 
 def decide(state: DirectState, command: Command, context: Context) -> tuple[Event, ...]:
@@ -150,19 +155,19 @@ def decide(state: DirectState, command: Command, context: Context) -> tuple[Even
             raise Problem("not_found", "there is no such conversation")
         return handler(state, command, context)
     if type(command) is PostMessage and command.to is not None:
-        return _post_to(state, command, context)
-    if not state.opened or context.actor not in state.users:
+        if not state.opened or state.users != _pair(context.actor, command.to):
+            return _open_by_post(state, command, context, command.to)
+    elif not state.opened or context.actor not in state.users:
         raise Problem("not_found", "there is no such conversation")
     if state.blockers and action in _CLOSED_TO_BLOCKED:
         raise _blocked()
     return conversation.decide(state.talk, command, context, _RIGHTS, state.users.__contains__)
 
 
-def _post_to(state: DirectState, command: PostMessage, context: Context) -> tuple[Event, ...]:
-    opening = _open(state, command.to or "", context, "to")
-    if state.blockers:
-        raise _blocked()
-    users = state.users or _pair(context.actor, command.to or "")
+def _open_by_post(state: DirectState, command: PostMessage, context: Context, peer: str) -> tuple[Event, ...]:
+    """The first message, with what opens the conversation before it."""
+    opening = _open(state, peer, context, "to")
+    users = _pair(context.actor, peer)
     return opening + conversation.decide(state.talk, command, context, _RIGHTS, users.__contains__)
 
 

@@ -8,19 +8,20 @@ from typing import ClassVar
 import immutables
 import msgspec
 
-
 WINDOW_MESSAGES = 4096
-"""How many of its newest messages a conversation holds in memory at least (at most twice as many). Not a setting: `evolve` must give the
-same state everywhere."""
+"""How many of its newest messages a conversation holds in memory at least (at most twice as many). Not a
+setting: `evolve` must give the same state everywhere."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """A fact of one stream. Subclasses are flat; their fields are the storage format and are versioned with care.
+    """A fact of one stream. Subclasses are flat; their fields are the storage format and are versioned with
+    care.
 
-    `actor` is the user id (or `system`) that caused it, `at` the milliseconds since 1970 UTC of its commit. Both stand in the
-    commit or event envelope, never in `data`. Fields named in `BODY` are free-form or personal and go through the sealing codec.
-    An older schema is brought to the present one by static methods `upcast_vN_vM(state: dict) -> None` on the class
-    (the convention of the `eventsourcing` library); `class_version` is the present schema version.
+    `actor` is the user id (or `system`) that caused it, `at` the milliseconds since 1970 UTC of its commit.
+    Both stand in the commit or event envelope, never in `data`. Fields named in `BODY` are free-form or
+    personal and go through the sealing codec. An older schema is brought to the present one by static
+    methods `upcast_vN_vM(state: dict) -> None` on the class (the convention of the `eventsourcing`
+    library); `class_version` is the present schema version.
     """
 
     TYPE: ClassVar[str]
@@ -84,10 +85,11 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Context(msgspec.Struct, frozen=True, kw_only=True):
     """Time, ids and facts for one decision; all come in from outside.
 
-    `now` is milliseconds since 1970 UTC and never smaller than the `at` of an earlier event of the stream. `new_id` is derived from the
-    command's key, so that a retry makes the same things; several ids of one command add a suffix. `unknown_users` are those user
-    ids among the command's that do not exist. `older` holds messages that the command aims at and that may lie before
-    the hot window, by seq, as the timeline shows them at a position not older than the window's start.
+    `now` is milliseconds since 1970 UTC and never smaller than the `at` of an earlier event of the stream.
+    `new_id` is derived from the command's key, so that a retry makes the same things; several ids of one
+    command add a suffix. `unknown_users` are those user ids among the command's that do not exist. `older`
+    holds messages that the command aims at and that may lie before the hot window, by seq, as the timeline
+    shows them at a position not older than the window's start.
     """
 
     tenant: str

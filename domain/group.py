@@ -1,7 +1,8 @@
-"""A group: its settings, members, invites and messages in one stream, so that a removal and a send cannot race.
+"""A group: its settings, members, invites and messages in one stream, so that a removal and a send cannot
+race.
 
-Stream name: `g_` and the id of the command that made it. The parts are modules of their own: `group_settings`, `group_roster`,
-`group_invites`, `talk`; here they are put together.
+Stream name: `g_` and the id of the command that made it. The parts are modules of their own:
+`group_settings`, `group_roster`, `group_invites`, `talk`; here they are put together.
 """
 
 from __future__ import annotations
@@ -47,11 +48,11 @@ from domain.talk import Talk
 
 __all__ = [
     "EVENTS", "AcceptInvite", "AddMembers", "ChangeGroup", "ChangeMember", "CreateGroup", "CreateInvite",
-    "DissolveGroup", "GroupChanged", "GroupChanges", "GroupCreated", "GroupDissolved", "GroupMuted", "GroupSettings",
-    "GroupState", "GroupUnmuted", "InviteCreated", "InviteRevoked", "InviteUsed", "JoinGroup", "LeaveGroup", "Member",
-    "MemberAdded", "MemberAliasChanged", "MemberLeft", "MemberMuted", "MemberRemoved", "MemberUnmuted", "MuteGroup",
-    "OwnerTransferred", "RemoveMember", "RevokeInvite", "RoleChanged", "TransferOwnership", "UnmuteGroup", "decide",
-    "evolve", "initial",
+    "DissolveGroup", "GroupChanged", "GroupChanges", "GroupCreated", "GroupDissolved", "GroupMuted",
+    "GroupSettings", "GroupState", "GroupUnmuted", "InviteCreated", "InviteRevoked", "InviteUsed",
+    "JoinGroup", "LeaveGroup", "Member", "MemberAdded", "MemberAliasChanged", "MemberLeft", "MemberMuted",
+    "MemberRemoved", "MemberUnmuted", "MuteGroup", "OwnerTransferred", "RemoveMember", "RevokeInvite",
+    "RoleChanged", "TransferOwnership", "UnmuteGroup", "decide", "evolve", "initial",
 ]  # fmt: skip
 
 # Events
@@ -76,7 +77,8 @@ class GroupUnmuted(Event, frozen=True, kw_only=True):
 
 
 EVENTS: tuple[type[Event], ...] = (
-    GroupCreated, GroupChanged, GroupDissolved, GroupMuted, GroupUnmuted, *group_roster.EVENTS, *group_invites.EVENTS,
+    GroupCreated, GroupChanged, GroupDissolved, GroupMuted, GroupUnmuted, *group_roster.EVENTS,
+    *group_invites.EVENTS,
 )  # fmt: skip
 
 # State
@@ -194,7 +196,10 @@ class UnmuteGroup(Command, frozen=True, kw_only=True):
 
 
 class JoinGroup(Command, frozen=True, kw_only=True):
-    """Become a member, by a code where one is needed. `code_digest` is the code's digest, as in `CreateInvite`."""
+    """Become a member, by a code where one is needed.
+
+    `code_digest` is the code's digest, as in `CreateInvite`.
+    """
 
     code_digest: str | None = None
 

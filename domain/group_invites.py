@@ -76,7 +76,9 @@ NO_INVITES: Invites = immutables.Map()
 
 
 def evolve(invites: Invites, event: Event) -> Invites:
-    """The invites by id after a private `event`; total. Those that can be used no longer are forgotten beyond a bound."""
+    """The invites by id after a private `event`; total. Those that can be used no longer are forgotten
+    beyond a bound.
+    """
     if isinstance(event, InviteCreated):
         invite = Invite(
             code_digest=event.code_digest,
@@ -105,7 +107,9 @@ def _pruned(invites: Invites, now: int) -> Invites:
 
 
 class CreateInvite(Command, frozen=True, kw_only=True):
-    """Make a code; its id is the context's new id. `code_digest` is a digest of the code, which the caller keeps."""
+    """Make a code; its id is the context's new id. `code_digest` is a digest of the code, which the caller
+    keeps.
+    """
 
     code_digest: str
     max_uses: int | None = None

@@ -1,4 +1,6 @@
-"""Who is in a group, and as what: a part of the group. The owner is a member like the others, with the role `owner`."""
+"""Who is in a group, and as what: a part of the group. The owner is a member like the others, with the role
+`owner`.
+"""
 
 from __future__ import annotations
 
@@ -101,7 +103,11 @@ EVENTS: tuple[type[Event], ...] = (
 
 
 class Member(msgspec.Struct, frozen=True, gc=False):
-    """A member. `joined_seq` is the seq of the event that made it one, `joined_ordinal` the number of messages before it."""
+    """A member.
+
+    `joined_seq` is the seq of the event that made it one, `joined_ordinal` the number of messages before
+    it.
+    """
 
     role: Role
     joined_seq: int
@@ -204,7 +210,9 @@ class LeaveGroup(Command, frozen=True, kw_only=True):
 
 
 class ChangeMember(Command, frozen=True, kw_only=True):
-    """Give a member another role or alias, or mute it until a time (milliseconds since 1970 UTC); None clears."""
+    """Give a member another role or alias, or mute it until a time (milliseconds since 1970 UTC); None
+    clears.
+    """
 
     user_id: str
     role: str | UnsetType = UNSET

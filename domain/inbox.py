@@ -1,4 +1,5 @@
-"""What concerns one user only: read marks, settings of conversations, and copies of blocks, profile and sessions.
+"""What concerns one user only: read marks, settings of conversations, and copies of blocks, profile and
+sessions.
 
 Stream name: `inbox:ID`; `me` on the wire. Its events are public there, to the user's own devices.
 """
@@ -111,8 +112,8 @@ class JoinRequestReceived(Event, frozen=True, kw_only=True):
 
 
 EVENTS: tuple[type[Event], ...] = (
-    ReadMarked, ConversationSettingsChanged, UserBlocked, UserUnblocked, RemarkChanged, ProfileChanged, SessionOpened,
-    SessionClosed, JoinRequestReceived,
+    ReadMarked, ConversationSettingsChanged, UserBlocked, UserUnblocked, RemarkChanged, ProfileChanged,
+    SessionOpened, SessionClosed, JoinRequestReceived,
 )  # fmt: skip
 
 # State
@@ -229,7 +230,9 @@ class MarkRead(Command, frozen=True, kw_only=True):
 
 
 class ChangeSettings(Command, frozen=True, kw_only=True):
-    """Pin or mute a conversation for oneself; None: leave it. The caller has checked that the user may know it."""
+    """Pin or mute a conversation for oneself; None: leave it. The caller has checked that the user may know
+    it.
+    """
 
     conversation_id: str
     pinned: bool | None = None

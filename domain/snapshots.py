@@ -1,7 +1,8 @@
 """States as parts of bytes and back: caches of folds, never the truth.
 
-Every part but `head` is a bucket of one big map, so that what did not change encodes to the same bytes. `head` holds the rest and the
-digest of every part; a part that is missing, changed or from another snapshot is found.
+Every part but `head` is a bucket of one big map, so that what did not change encodes to the same bytes.
+`head` holds the rest and the digest of every part; a part that is missing, changed or from another snapshot
+is found.
 """
 
 from __future__ import annotations
@@ -47,7 +48,10 @@ class SnapshotDamagedError(Exception):
 
 
 def snapshot_parts(kind: StreamKind, state: State) -> tuple[int, dict[str, bytes]]:
-    """(schema, parts by name) of a state. Takes time in the order of the state's size; touches nothing but the state."""
+    """(schema, parts by name) of a state.
+
+    Takes time in the order of the state's size; touches nothing but the state.
+    """
     light, parts = _SPLIT.get(type(state), _whole)(state)
     digests = {name: _digest(part) for name, part in parts.items()}
     head = _encode(_Head(_encode(light), digests))
@@ -55,7 +59,9 @@ def snapshot_parts(kind: StreamKind, state: State) -> tuple[int, dict[str, bytes
 
 
 def restore(kind: StreamKind, schema: int, parts: Mapping[str, bytes]) -> State | None:
-    """The state, or None for a snapshot that is stale or damaged: a snapshot is a cache and is thrown away then."""
+    """The state, or None for a snapshot that is stale or damaged: a snapshot is a cache and is thrown away
+    then.
+    """
     if SCHEMAS.get(kind) != schema:
         return None
     try:
@@ -65,7 +71,10 @@ def restore(kind: StreamKind, schema: int, parts: Mapping[str, bytes]) -> State 
 
 
 def joined(kind: StreamKind, parts: Mapping[str, bytes]) -> State:
-    """The state that the parts are of. Raises SnapshotDamagedError; never gives a state that is not exactly the one that was split."""
+    """The state that the parts are of.
+
+    Raises SnapshotDamagedError; never gives a state that is not exactly the one that was split.
+    """
     try:
         sealed = parts[HEAD]
         head_digest, head_json = sealed[: 2 * _DIGEST_BYTES], sealed[2 * _DIGEST_BYTES :]
@@ -88,16 +97,15 @@ class _Head(msgspec.Struct, frozen=True):
 def _sorted_map(value: Any) -> Any:
     if isinstance(value, immutables.Map):
         return dict(value)
-    raise NotImplementedError(f"a state holds no {type(value).__name__}")
+    raise TypeError(f"a state holds no {type(value).__name__}")
 
 
 def _map_back(wanted: Any, value: Any) -> Any:
     if get_origin(wanted) is immutables.Map:
         key, item = get_args(wanted)
-        return immutables.Map(
-            msgspec.convert(value, dict[key, item], str_keys=True, dec_hook=_map_back)  # type: ignore[valid-type]
-        )
-    raise NotImplementedError(f"a state holds no {wanted}")
+        shape: Any = dict[key, item]  # type: ignore[valid-type]
+        return immutables.Map(msgspec.convert(value, shape, str_keys=True, dec_hook=_map_back))
+    raise TypeError(f"a state holds no {wanted}")
 
 
 _encode = msgspec.json.Encoder(enc_hook=_sorted_map, order="deterministic").encode
@@ -120,7 +128,10 @@ def _digest(part: bytes) -> str:
 
 
 def _buckets(prefix: str, items: Mapping[str, Any]) -> dict[str, bytes]:
-    """A map by user or conversation id, in a power of two of parts. One more or less changes one part, until the number doubles."""
+    """A map by user or conversation id, in a power of two of parts.
+
+    One more or less changes one part, until the number doubles.
+    """
     count = 1 << max(0, (len(items) - 1) // PEOPLE_PER_PART).bit_length()
     buckets: dict[int, dict[str, Any]] = {}
     for key, value in items.items():
@@ -129,7 +140,9 @@ def _buckets(prefix: str, items: Mapping[str, Any]) -> dict[str, bytes]:
 
 
 def _message_parts(talk: Talk) -> dict[str, bytes]:
-    """The messages by number, so that only the newest part and those with late changes differ from the last snapshot's."""
+    """The messages by number, so that only the newest part and those with late changes differ from the last
+    snapshot's.
+    """
     buckets: dict[int, list[tuple[int, Message]]] = {}
     for seq, message in sorted((*talk.old.items(), *talk.young.items()), key=itemgetter(0)):
         buckets.setdefault(message.ordinal // MESSAGES_PER_PART, []).append((seq, message))

@@ -1,7 +1,8 @@
 """Names of streams: which aggregate a stream belongs to, and on which shard it lives.
 
-A stream name is unique in the log. Streams of the tenant `default` have bare names; those of another tenant stand behind
-`TENANT/`. A slash occurs in no id, so the two never collide, and a caller can only ever name streams of its own tenant.
+A stream name is unique in the log. Streams of the tenant `default` have bare names; those of another tenant
+stand behind `TENANT/`. A slash occurs in no id, so the two never collide, and a caller can only ever name
+streams of its own tenant.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ def split(stream: str) -> tuple[str, str]:
 
 
 def shard_of(stream: str, shard_count: int) -> int:
-    """The shard of a stream: first 8 bytes of BLAKE2b(tenant, 0x00, name) mod S; control streams are pinned."""
+    """The shard of a stream: first 8 bytes of BLAKE2b(tenant, 0x00, name) mod S; control streams are
+    pinned.
+    """
     tenant, name = split(stream)
     if name == CLUSTER_STREAM:
         return shard_count

@@ -1,4 +1,5 @@
-"""The messages of a conversation as decisions know them: their events, the window of the newest ones, and the pins.
+"""The messages of a conversation as decisions know them: their events, the window of the newest ones, and
+the pins.
 
 Stream name: none of its own; a `Talk` is a part of the state of a group or a pair.
 """
@@ -49,7 +50,9 @@ class MessageEdited(Event, frozen=True, kw_only=True):
 
 
 class MessageRecalled(Event, frozen=True, kw_only=True):
-    """The message is withdrawn: its content, reactions and pin are gone. `by_admin`: by somebody else than its author."""
+    """The message is withdrawn: its content, reactions and pin are gone. `by_admin`: by somebody else than
+    its author.
+    """
 
     TYPE: ClassVar[str] = "message_recalled"
 
@@ -92,7 +95,8 @@ class MessageUnpinned(Event, frozen=True, kw_only=True):
 
 
 EVENTS: tuple[type[Event], ...] = (
-    MessagePosted, MessageEdited, MessageRecalled, ReactionAdded, ReactionRemoved, MessagePinned, MessageUnpinned,
+    MessagePosted, MessageEdited, MessageRecalled, ReactionAdded, ReactionRemoved, MessagePinned,
+    MessageUnpinned,
 )  # fmt: skip
 
 # State
@@ -103,8 +107,9 @@ Messages = immutables.Map[int, Message]
 class Talk(msgspec.Struct, frozen=True, gc=False):
     """The messages of a conversation that decisions may need.
 
-    Two generations, `young` and `old`, of at most WINDOW_MESSAGES each: when the young one is full it becomes the old one, and the old one
-    is forgotten, so that nothing is ever done message by message. Every message with a seq of `window_start` or more is there.
+    Two generations, `young` and `old`, of at most WINDOW_MESSAGES each: when the young one is full it
+    becomes the old one, and the old one is forgotten, so that nothing is ever done message by message.
+    Every message with a seq of `window_start` or more is there.
     """
 
     ordinal: int = 0
@@ -130,7 +135,10 @@ NO_TALK = Talk()
 
 
 def evolve(talk: Talk, event: Event, seq: int) -> Talk:
-    """The talk after a public `event` with that seq. An event of another kind, or one for a message out of the window, changes no message."""
+    """The talk after a public `event` with that seq.
+
+    An event of another kind, or one for a message out of the window, changes no message.
+    """
     apply = _APPLY.get(type(event))
     return talk if apply is None else apply(talk, event, seq)
 

@@ -1,4 +1,6 @@
-"""Strings that people give: names, message text, ids, emoji. Every function returns the accepted value or raises a `Problem`."""
+"""Strings that people give: names, message text, ids, emoji. Every function returns the accepted value or
+raises a `Problem`.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +20,20 @@ RESERVED_USER_IDS = frozenset({"me"})
 
 _opaque_id = re.compile(OPAQUE_ID_PATTERN).match
 _user_id = re.compile(USER_ID_PATTERN).match
+_ascii_visible = re.compile("[!-~]").search
 _surrogate = re.compile("[\ud800-\udfff]").search
 _BIDIRECTIONAL_OVERRIDES = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _BLANK_LETTERS = frozenset("\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\U0001d159")
-"""Characters that count as letters or symbols but show nothing: the Hangul fillers, the empty Braille pattern and their like."""
+"""Characters that count as letters or symbols but show nothing: the Hangul fillers, the empty Braille
+pattern and their like.
+"""
 _INVISIBLE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Cn", "Zs", "Zl", "Zp", "Mn", "Me"})
 
 
 def visible(text: str) -> bool:
     """Whether something can be seen: a character that is no space, control, format or combining mark alone."""
-    if text.isascii():
-        return bool(text) and not text.isspace() and any(" " < character < "\x7f" for character in text)
+    if _ascii_visible(text):
+        return True
     category = unicodedata.category
     return any(
         category(character) not in _INVISIBLE_CATEGORIES and character not in _BLANK_LETTERS

@@ -1,4 +1,5 @@
-"""A user's account: profile and sessions. Credentials live in the secrets store; events only say that they changed.
+"""A user's account: profile and sessions. Credentials live in the secrets store; events only say that they
+changed.
 
 Stream name: `user:ID`. Nothing here is public; what concerns the user's devices is copied into the inbox.
 """
@@ -32,13 +33,16 @@ class ProfileChanges(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """New values of a profile; what is unset stays, None clears."""
 
     name: str | UnsetType = UNSET
-    bio: str | None | UnsetType = UNSET
-    avatar: str | None | UnsetType = UNSET
+    bio: str | UnsetType | None = UNSET
+    avatar: str | UnsetType | None = UNSET
     friend_policy: FriendPolicy | UnsetType = UNSET
 
 
 class UserRegistered(Event, frozen=True, kw_only=True):
-    """The account exists. `credential_id` names its password in the secrets store; None: the tenant authenticates the user."""
+    """The account exists.
+
+    `credential_id` names its password in the secrets store; None: the tenant authenticates the user.
+    """
 
     TYPE: ClassVar[str] = "user_registered"
     PUBLIC: ClassVar[bool] = False
@@ -201,13 +205,16 @@ class ChangeProfile(Command, frozen=True, kw_only=True):
     """Give one's profile new values; what is unset stays, None (or empty) clears `bio` and `avatar`."""
 
     name: str | UnsetType = UNSET
-    bio: str | None | UnsetType = UNSET
-    avatar: str | None | UnsetType = UNSET
+    bio: str | UnsetType | None = UNSET
+    avatar: str | UnsetType | None = UNSET
     friend_policy: str | UnsetType = UNSET
 
 
 class OpenSession(Command, frozen=True, kw_only=True):
-    """Log a device in. Without a `session_id` it is the context's new id. The caller has authenticated the user."""
+    """Log a device in.
+
+    Without a `session_id` it is the context's new id. The caller has authenticated the user.
+    """
 
     device_id: str
     device_kind: str
@@ -224,7 +231,10 @@ class CloseSession(Command, frozen=True, kw_only=True):
 
 
 class ChangePassword(Command, frozen=True, kw_only=True):
-    """Say that another password holds, and end every session but one. The caller has verified the old password."""
+    """Say that another password holds, and end every session but one.
+
+    The caller has verified the old password.
+    """
 
     credential_id: str
     keep_session_id: str | None = None
