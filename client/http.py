@@ -1,7 +1,7 @@
-"""Keep-alive HTTP/1.1 connections, as thin as the importer needs them.
+"""Keep-alive HTTP/1.1 connections, as thin as the importer's tens of thousands of calls need them.
 
-Measured on one core against the same echo server: httpx about 500 us of client CPU a call, this pool about 60
-us.
+Measured on one core against a bare echo server: a call costs 2.0 ms of client CPU with httpx and 0.10 ms with
+this pool, `RestClient`'s encoding, deadline and decoding included.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import httptools
 from typing_extensions import override
@@ -45,8 +45,7 @@ class _Connection(asyncio.Protocol):
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one, but not by class
         self.alive = True
 
     @override

@@ -243,8 +243,12 @@ class SocketClient:
         return await self.ask(op, conversation_id=conversation_id, seq=seq, key=key, **values)  # type: ignore[no-any-return]
 
     async def _answer(self, future: asyncio.Future[Any], deadline_s: float) -> Any:
-        async with asyncio.timeout(deadline_s):
+        # A timer costs 2 us where `asyncio.timeout` costs 10: this is the path of every operation.
+        timer = self._loop.call_later(deadline_s, _expire, future)
+        try:
             return await future
+        finally:
+            timer.cancel()
 
     def _write(self, frame: Mapping[str, Any]) -> None:
         if self.ended is not None:
@@ -322,3 +326,8 @@ class SocketClient:
         self._over.set()
         if self._on_end is not None:
             self._on_end(self.ended)
+
+
+def _expire(future: asyncio.Future[Any]) -> None:
+    if not future.done():
+        future.set_exception(TimeoutError("no answer within the deadline"))

@@ -11,6 +11,7 @@ import asyncio
 import os
 import ssl
 from collections.abc import Callable
+from typing import cast
 from urllib.parse import urlsplit
 
 from typing_extensions import override
@@ -65,12 +66,11 @@ class WebSocket(asyncio.Protocol):
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
         assert self._handshake is not None
-        self._transport = transport
-        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one, but not by class
+        self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
         self._handshake.send_request(self._handshake.connect())
-        transport.write(b"".join(self._handshake.data_to_send()))
+        self._transport.write(b"".join(self._handshake.data_to_send()))
 
     @override
     def data_received(self, data: bytes) -> None:

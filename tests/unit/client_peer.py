@@ -226,7 +226,7 @@ class Peer:
 
 
 class HeldClock:
-    """Time that stands still but for sleeping, which takes no time at all and is written down."""
+    """Time that stands still but for sleeping, which takes no time and is written down."""
 
     def __init__(self, now: float = 1_700_000_000.0) -> None:
         self.time = now
@@ -239,7 +239,7 @@ class HeldClock:
         return self.time
 
     async def sleep(self, seconds: float) -> None:
-        """Short pauses pass at once; long ones (heartbeat, token life) wait until the test moves the clock."""
+        """Short pauses pass at once; long ones (heartbeat, token life) wait until the test moves time."""
         self.slept.append(seconds)
         if seconds <= self.longest_s:
             self.time += seconds

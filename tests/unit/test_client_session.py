@@ -149,7 +149,7 @@ async def test_unacknowledged_sends_are_sent_again_in_order_with_their_keys() ->
         server.cut()
         again = await peer.socket()
         await again.greet()
-        seen = []
+        seen: list[str] = []
         while len(seen) < 4:
             frame = await again.take()
             if frame["op"] == "sync":
@@ -207,15 +207,14 @@ async def test_a_reset_is_told_and_everything_comes_again() -> None:
 
 
 async def test_another_log_is_told_and_everything_comes_again() -> None:
-    async with Peer() as peer:
-        async with connected(peer, have={"c": 2}, log_id="log-0") as (session, server, hello):
-            assert hello["have"] == {"c": 2}
-            server.give(page({"c": part(3)}))  # answers a position of the old log: worthless
-            assert await repair(server, c=part(1, 2, 3)) == {"c": 0}
-            notice, *events = await taken(session, 4)
-            assert notice == LogChanged("log-1")
-            assert seqs(events) == [1, 2, 3]
-            assert session.log_id == "log-1"
+    async with Peer() as peer, connected(peer, have={"c": 2}, log_id="log-0") as (session, server, hello):
+        assert hello["have"] == {"c": 2}
+        server.give(page({"c": part(3)}))  # answers a position of the old log: worthless
+        assert await repair(server, c=part(1, 2, 3)) == {"c": 0}
+        notice, *events = await taken(session, 4)
+        assert notice == LogChanged("log-1")
+        assert seqs(events) == [1, 2, 3]
+        assert session.log_id == "log-1"
 
 
 @pytest.mark.parametrize("code", [4400, 4403, 4409])
@@ -253,7 +252,7 @@ async def test_the_token_is_renewed_before_it_expires() -> None:
         return tokens("t1")
 
     renewed = asyncio.Event()
-    async with Peer(answering) as peer, connected(peer, clock) as (session, server, _):
+    async with Peer(answering) as peer, connected(peer, clock) as (_session, server, _):
         ponging = asyncio.ensure_future(pong_forever(server))
         for _ in range(40):
             clock.move(25)

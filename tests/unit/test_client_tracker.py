@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -175,6 +176,7 @@ def scripts(draw: st.DrawFn) -> tuple[int, int, list[tuple[str, int, int, bool]]
     return head, first, draw(st.lists(step, max_size=60))
 
 
+@pytest.mark.slow
 @given(scripts(), st.integers(1, 40))
 def test_every_stream_is_delivered_in_order_once(
     script: tuple[int, int, list[tuple[str, int, int, bool]]], room: int
