@@ -20,7 +20,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 class FileCheckpoint:
-    """One follower's checkpoint. A lost or damaged file only means that events are looked at again, so it is not synced to disk."""
+    """One follower's checkpoint.
+
+    A lost or damaged file only means that events are looked at again, so it is not synced to disk.
+    """
 
     def __init__(self, path: Path, log_id: str) -> None:
         self._path = path

@@ -199,5 +199,5 @@ def decode_frame(frame: bytes) -> StoredFrame:
     """The frame's fields. Raises UnknownEventError if it is no frame."""
     try:
         return _decode_frame(frame)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, ValueError) as error:
         raise UnknownEventError(f"not a frame: {error}") from error
