@@ -181,6 +181,7 @@ Content = (
 
 _decode: Callable[[bytes | msgspec.Raw], Content] = msgspec.json.Decoder(Content).decode
 _decode_any = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 
 
@@ -199,7 +200,9 @@ def parse_content(raw: bytes | msgspec.Raw, limits: Limits) -> Content:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Problem("malformed", "content is no JSON") from None
     if type(content) is Text and content.entities is UNSET:
-        text.message_text("content.text", content.text)
+        # By far the most messages end here; the decoder has refused lone surrogates already.
+        if "\x00" in content.text or not text.visible(content.text):
+            text.message_text("content.text", content.text)
         return content
     if b"\\u0000" in bytes(raw):
         _refuse_nul(_decode_any(raw))
@@ -213,6 +216,12 @@ def canonical(raw: bytes | msgspec.Raw) -> bytes:
     """The JSON value as bytes that are equal for equal values: sorted keys, 1.0 as 1. Raises
     msgspec.DecodeError.
     """
+    try:
+        content = _decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        content = None
+    if type(content) is Text and content.entities is UNSET:
+        return _encode(content)  # Its two keys stand in order already.
     return _encode_sorted(_plain(_decode_any(raw)))
 
 

@@ -34,7 +34,7 @@ class FieldError(msgspec.Struct, frozen=True):
 
 
 class Problem(Exception):
-    """A refusal with one of the contract's codes; `detail` is shown to the caller and never holds a secret."""
+    """A refusal with one of the contract's codes; `detail` is shown to the caller and holds no secret."""
 
     def __init__(
         self,

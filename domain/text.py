@@ -31,8 +31,8 @@ _INVISIBLE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Cn", "Zs", "Zl", "Zp", "Mn
 
 
 def visible(text: str) -> bool:
-    """Whether something can be seen: a character that is no space, control, format or combining mark alone."""
-    if _ascii_visible(text):
+    """Whether something can be seen: a character that is no space, control, format or lone combining mark."""
+    if "!" <= text[:1] <= "~" or _ascii_visible(text):
         return True
     category = unicodedata.category
     return any(
