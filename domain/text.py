@@ -87,9 +87,14 @@ def address(field: str, text: str | None) -> str | None:
     return accepted
 
 
+def is_user_id(text: str) -> bool:
+    """Whether it can be the id of a user."""
+    return _user_id(text) is not None and text not in RESERVED_USER_IDS
+
+
 def user_id(field: str, text: str) -> str:
     """A user id; `me` is reserved."""
-    if not _user_id(text) or text in RESERVED_USER_IDS:
+    if not is_user_id(text):
         raise invalid(field, "is no user id")
     return text
 

@@ -62,6 +62,13 @@ class UserProfileChanged(Event, frozen=True, kw_only=True):
     changes: ProfileChanges
     friend_policy: FriendPolicy | None = None
 
+    @property
+    def everything(self) -> ProfileChanges:
+        """All new values in one."""
+        if self.friend_policy is None:
+            return self.changes
+        return msgspec.structs.replace(self.changes, friend_policy=self.friend_policy)
+
 
 class UserSessionOpened(Event, frozen=True, kw_only=True):
     """A device is logged in."""
@@ -151,10 +158,7 @@ def _registered(state: UserState, event: UserRegistered) -> UserState:
 
 
 def _profile_changed(state: UserState, event: UserProfileChanged) -> UserState:
-    changed = _set_fields(event.changes)
-    if event.friend_policy is not None:
-        changed["friend_policy"] = event.friend_policy
-    return msgspec.structs.replace(state, **changed)
+    return msgspec.structs.replace(state, **_set_fields(event.everything))
 
 
 def _session_opened(state: UserState, event: UserSessionOpened) -> UserState:
