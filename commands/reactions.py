@@ -189,7 +189,7 @@ def _owner(row: Recorded) -> str:
 def _profile(row: Recorded) -> Reflection:
     event = row.event
     assert isinstance(event, UserProfileChanged)
-    return _owner(row), ReflectProfile(changes=event.changes)
+    return _owner(row), ReflectProfile(changes=event.everything)
 
 
 def _opened(row: Recorded) -> Reflection:
