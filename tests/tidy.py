@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from shutil import which
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("domain", "eventlog", "commands", "projections", "gateways", "arb", "client", "ops")
@@ -64,20 +65,19 @@ Rule = Callable[[Module], Findings]
 
 @cache
 def files() -> tuple[str, ...]:
-    """Every file of the project that git knows or would know; without git, every file outside dot folders."""
-    listing = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if listing.returncode == 0:
-        names = listing.stdout.splitlines()
-    else:
-        names = [str(path.relative_to(ROOT)) for path in ROOT.rglob("*")]
-    kept = (name for name in names if not name.startswith((".venv/", ".git/")))
-    return tuple(sorted(name for name in kept if "__pycache__" not in name and (ROOT / name).is_file()))
+    """Every file that git knows or would know; without git, every file outside hidden folders."""
+    names = _named_by_git() or [str(path.relative_to(ROOT)) for path in ROOT.rglob("*")]
+    hidden = re.compile(r"(^|/)(\.(?!ci/)[^/]*|__pycache__)/")
+    return tuple(sorted(name for name in names if not hidden.search(name) and (ROOT / name).is_file()))
+
+
+def _named_by_git() -> list[str]:
+    git = which("git")
+    if git is None:
+        return []
+    command = [git, "ls-files", "--cached", "--others", "--exclude-standard"]
+    listing = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return listing.stdout.splitlines() if listing.returncode == 0 else []
 
 
 @cache
