@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import resource
 import socket
+import statistics
 import struct
 import subprocess
 import sys
@@ -42,6 +43,7 @@ PAYLOAD = (
     b'"content":{"type":"text","text":"how are you today"}}'
 )
 FANOUT_SOCKETS = 200
+TURN_SOCKETS = {"alone": 1, "busy": 32}
 UPGRADE = (
     b"GET /v1/ws HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -136,27 +138,32 @@ def connect(port: int) -> socket.socket:
 
 
 def client_process(pipe: Connection) -> None:
-    """Obeys (what, port, count) until None: everything the peers do happens here."""
+    """Obeys (port, sockets, turns, bytes of a reply) until None: everything the peers do happens here.
+
+    With turns, each socket sends a frame and reads the reply, so many times in all; without, the sockets are
+    held and read from as told.
+    """
     while (order := pipe.recv()) is not None:
-        what, port, count, size = order
-        if what == "turns":
-            peer = connect(port)
+        port, count, turns, size = order
+        peers = [connect(port) for _ in range(count)]
+        if turns:
             frame = masked_frame(PAYLOAD)
             pipe.send("ready")
             pipe.recv()
-            for _ in range(count):
-                peer.sendall(frame)
-                read_exactly(peer, size)
+            for _ in range(turns // count):
+                for peer in peers:
+                    peer.sendall(frame)
+                for peer in peers:
+                    read_exactly(peer, size)
             pipe.send("done")
         else:
-            peers = [connect(port) for _ in range(count)]
             pipe.send("ready")
             while (size := pipe.recv()) is not None:
                 for peer in peers:
                     read_exactly(peer, size)
                 pipe.send("read")
-            for peer in peers:
-                peer.close()
+        for peer in peers:
+            peer.close()
 
 
 class Peers:
@@ -193,9 +200,9 @@ async def serve_ours(acceptor: Everybody) -> tuple[int, Callable[[], Any]]:
     return server.servers[0].sockets[0].getsockname()[1], server.shutdown
 
 
-async def cpu_of_turns(peers: Peers, port: int, turns: int, reply_bytes: int) -> float:
+async def cpu_of_turns(peers: Peers, port: int, sockets: int, turns: int, reply_bytes: int) -> float:
     """Microseconds of this process's CPU per received message and its three frames."""
-    peers.pipe.send(("turns", port, turns, reply_bytes))
+    peers.pipe.send((port, sockets, turns, reply_bytes))
     await peers.told()
     gc.collect()
     before = time.process_time()
@@ -207,21 +214,21 @@ async def cpu_of_turns(peers: Peers, port: int, turns: int, reply_bytes: int) ->
 async def cpu_of_fanout(
     peers: Peers, port: int, frame: bytes, rounds: int, send: Callable[[], None]
 ) -> float:
-    """Microseconds of this process's CPU per frame delivered to one of FANOUT_SOCKETS sockets."""
-    peers.pipe.send(("hold", port, FANOUT_SOCKETS, 0))
+    """Microseconds of CPU per frame delivered to one of FANOUT_SOCKETS sockets; the median round."""
+    peers.pipe.send((port, FANOUT_SOCKETS, 0, 0))
     await peers.told()
     gc.collect()
-    spent = 0.0
+    spent: list[float] = []
     for _ in range(rounds):
         before = time.process_time()
         send()
         for _ in range(3):  # our callback, the loop's own write queue, and what follows from them
             await asyncio.sleep(0)
-        spent += time.process_time() - before
+        spent.append(time.process_time() - before)
         peers.pipe.send(len(frame))
         await peers.told()
     peers.pipe.send(None)
-    return spent / rounds / FANOUT_SOCKETS * 1e6
+    return statistics.median(spent) / FANOUT_SOCKETS * 1e6
 
 
 def resident_bytes() -> int:
@@ -232,7 +239,7 @@ async def memory_of_idle(peers: Peers, port: int, count: int, acceptor_size: Cal
     """Kilobytes of this process's resident memory per idle socket."""
     gc.collect()
     before = resident_bytes()
-    peers.pipe.send(("hold", port, count, 0))
+    peers.pipe.send((port, count, 0, 0))
     await peers.told()
     assert acceptor_size() == count
     gc.collect()
@@ -271,8 +278,8 @@ async def measure(what: str, ours: bool, turns: int, sockets: int, rounds: int) 
         answer = await memory_of_idle(
             peers, port, sockets, lambda: len(acceptor.handlers if ours else BareEcho.connections)
         )
-    elif what == "turns":
-        answer = await cpu_of_turns(peers, port, turns, 3 * len(frame))
+    elif what in TURN_SOCKETS:
+        answer = await cpu_of_turns(peers, port, TURN_SOCKETS[what], turns, 3 * len(frame))
     else:
         answer = await cpu_of_fanout(peers, port, frame, rounds, send_ours if ours else send_bare)
     peers.close()
@@ -294,7 +301,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=20_000)
     parser.add_argument("--sockets", type=int, default=2_000)
     parser.add_argument("--rounds", type=int, default=300)
-    parser.add_argument("--only", choices=("idle", "turns", "fanout"), help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=("idle", "alone", "busy", "fanout"), help=argparse.SUPPRESS)
     parser.add_argument("--ours", type=int, default=1, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.only:
@@ -305,13 +312,14 @@ def main() -> None:
         return
     rows = (
         ("idle", f"memory of an idle socket (of {options.sockets})", "KB RSS"),
-        ("turns", f"one frame in, three out (of {options.turns})", "us CPU"),
+        ("alone", f"one frame in, three out ({options.turns} turns, 1 socket)", "us CPU"),
+        ("busy", f"one frame in, three out ({options.turns} turns, 32 sockets)", "us CPU"),
         ("fanout", f"delivery in a fan-out to {FANOUT_SOCKETS}", "us CPU"),
     )
-    print(f"{'what':44} {'ours':>8} {'bare':>8} {'ratio':>6}  unit")
+    print(f"{'what':60} {'ours':>8} {'bare':>8} {'ratio':>6}  unit")
     for what, title, unit in rows:
         ours, bare = in_own_process(what, True, options), in_own_process(what, False, options)
-        print(f"{title:44} {ours:8.2f} {bare:8.2f} {ours / bare:6.2f}  {unit}", flush=True)
+        print(f"{title:60} {ours:8.2f} {bare:8.2f} {ours / bare:6.2f}  {unit}", flush=True)
 
 
 if __name__ == "__main__":

@@ -32,16 +32,14 @@ CLOSING: Final = State.CLOSING
 ENDING: Final = State.ENDING
 
 
-NOTHING_WRITTEN: Final = (0, 0)
-
-
 class Outlet(asyncio.Protocol, ABC):
     """What a WebSocket sends with; one object with its reading half, as a second one would cost memory."""
 
     __slots__ = (
         "_backlog",
         "_deadline_tick",
-        "_last_write",
+        "_last_bytes",
+        "_last_frames",
         "_marked",
         "_pending",
         "_pending_bytes",
@@ -58,7 +56,8 @@ class Outlet(asyncio.Protocol, ABC):
         self._pending: list[bytes] | None = None
         self._pending_bytes = 0
         self._backlog: Backlog | None = None
-        self._last_write = NOTHING_WRITTEN
+        self._last_bytes = 0  # of the last write
+        self._last_frames = 0
         self._marked = False
         self._deadline_tick = 0  # of the next ping while open, of our patience after that
         self.wheel_slot = NOT_IN_WHEEL
@@ -75,7 +74,8 @@ class Outlet(asyncio.Protocol, ABC):
             self._pending = [frame]
             self._pending_bytes = len(frame)
             if not self._marked:
-                self._mark()
+                self._marked = True
+                self.hub.mark(self)
             return
         pending.append(frame)
         self._pending_bytes += len(frame)
@@ -135,25 +135,30 @@ class Outlet(asyncio.Protocol, ABC):
 
     def _write_pending(self) -> None:
         unsent_bytes = self._transport.get_write_buffer_size()
-        if not unsent_bytes:
-            self._backlog = None
-        elif self._state is OPEN and self._is_over_bound(unsent_bytes):
+        if unsent_bytes and self._state is OPEN and self._is_over_bound(unsent_bytes):
             self._cut_slow_reader()
         frames, self._pending = self._pending, None
         if not frames:
             return
         data = frames[0] if len(frames) == 1 else b"".join(frames)
-        self._last_write = (len(data), len(frames))
+        self._last_bytes = len(data)
+        self._last_frames = len(frames)
         if self._backlog is not None:
-            self._backlog.add(len(data), len(frames))
+            self._note_backlog(unsent_bytes)
         self._transport.write(data)
+
+    def _note_backlog(self, unsent_bytes: int) -> None:
+        if self._backlog is not None and unsent_bytes:
+            self._backlog.add(self._last_bytes, self._last_frames)
+        else:
+            self._backlog = None
 
     def _is_over_bound(self, unsent_bytes: int) -> bool:
         """Whether what the kernel has not taken and this turn's frames are together too much."""
         limits = self.hub.limits
         if self._backlog is None:
             self._backlog = Backlog()
-            self._backlog.add(*self._last_write)
+            self._backlog.add(self._last_bytes, self._last_frames)
         self._backlog.trim(unsent_bytes)
         unsent_frames = self._backlog.frames + len(self._pending or ())
         return (

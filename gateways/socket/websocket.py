@@ -157,18 +157,20 @@ class WebSocket(Outlet):
     def run_turn(self) -> None:
         """Once per turn in which something happened: write, end, read on, tell the handler."""
         self._marked = False
-        if self._state is State.LOST:
-            return
         if self._pending is not None:
             self._write_pending()
-        if self._state is not OPEN:
-            self.accepts_frames = True  # a paused handler must not keep the peer's close from being read
-        if self._state is ENDING:
-            self._end_output()
-        elif self._transport_paused and self.accepts_frames:
+        if self._transport_paused and self.accepts_frames:
             self._read(b"")
         if self._state is not OPEN:
-            self._notify_closed()
+            self._run_closing_turn()
+
+    def _run_closing_turn(self) -> None:
+        if self._state is CLOSING and not self.accepts_frames:
+            self.accepts_frames = True  # a paused handler must not keep the peer's close from being read
+            self._read(b"")
+        if self._state is ENDING and self._pending is None:
+            self._end_output()
+        self._notify_closed()
 
     # What the frame reader calls
 
