@@ -1,4 +1,7 @@
-"""Accounts: registration, log-in, sessions, passwords. Events say what happened; credentials stay in the secrets store."""
+"""Accounts: registration, log-in, sessions, passwords.
+
+Events say what happened; credentials stay in the secrets store.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ from domain.user import (
 )
 from eventlog.secrets import Secrets
 
-PASSWORD_KIND = "password"
+PASSWORD_KIND = "password"  # noqa: S105 - a kind of secret, none itself
 _UNKEYED = Keyed("accounts")
 _WRONG = "unknown user or wrong password"
 
@@ -52,10 +55,18 @@ def user_name(user_id: str) -> str:
 
 
 class Accounts:
-    """What can be done with accounts. Every call raises Problem; the secrets store failing is `unavailable`."""
+    """What can be done with accounts.
+
+    Every call raises Problem; the secrets store failing is `unavailable`.
+    """
 
     def __init__(
-        self, desk: Desk, store: Secrets, passwords: Passwords, refresh: RefreshTokens, now_ms: Callable[[], int]
+        self,
+        desk: Desk,
+        store: Secrets,
+        passwords: Passwords,
+        refresh: RefreshTokens,
+        now_ms: Callable[[], int],
     ) -> None:
         self._desk = desk
         self._store = store
@@ -69,7 +80,8 @@ class Accounts:
         assert isinstance(state, UserState)
         return state
 
-    # --- registration and passwords ----------------------------------------------------------------------------------------------
+    # --- registration and passwords
+    # ----------------------------------------------------------------------------------------------
 
     async def register(
         self, tenant: str, user_id: str, password: str | None, name: str | None, keyed: Keyed
@@ -96,7 +108,10 @@ class Accounts:
         return answer
 
     async def change_password(self, caller: Caller, old: str, new: str, keyed: Keyed) -> Answer | None:
-        """Another password from now on; every other session ends. None: the new one already holds. A wrong old one is `forbidden`."""
+        """Another password from now on; every other session ends.
+
+        None: the new one already holds. A wrong old one is `forbidden`.
+        """
         check_password("new_password", new)
         state = await self.state(caller.tenant, caller.user_id)
         stored = await self._stored_password(caller.tenant, caller.user_id, state.credential_id)
@@ -140,10 +155,14 @@ class Accounts:
         if credential_id is not None:
             await self._store.delete(PASSWORD_KIND, user_stream(tenant, user_id), credential_id)
 
-    # --- sessions ----------------------------------------------------------------------------------------------------------------
+    # --- sessions
+    # ----------------------------------------------------------------------------------------------------------------
 
     async def log_in(self, tenant: str, user_id: str, password: str, device: Device) -> Grant:
-        """A session for somebody who knows the password. Unknown users and wrong passwords answer alike and take alike time."""
+        """A session for somebody who knows the password.
+
+        Unknown users and wrong passwords answer alike and take alike time.
+        """
         state = await self.state(tenant, user_id)
         stored = await self._stored_password(tenant, user_id, state.credential_id)
         if not await self._passwords.verify(stored, password):
@@ -173,7 +192,10 @@ class Accounts:
         return Grant(refresh=refresh, scope=device.scope)
 
     async def refresh(self, token: str) -> Grant:
-        """Both tokens anew. A token used up long ago ends its session and is `unauthenticated` as any other wrong one."""
+        """Both tokens anew.
+
+        A token used up long ago ends its session and is `unauthenticated` as any other wrong one.
+        """
         try:
             refresh = await self._refresh.turn_over(token, self._now_ms())
         except RefreshReused as reused:

@@ -19,7 +19,7 @@ POOL_THREADS = 2
 POOL_WAITING_MAX = 32
 """Hashes that run or wait; one more is `overloaded`."""
 RETRY_AFTER_MS = 1_000
-_NOBODYS_PASSWORD = "the password of nobody"
+_NOBODYS_PASSWORD = "the password of nobody"  # noqa: S105 - guards nothing
 
 T = TypeVar("T")
 
@@ -50,7 +50,9 @@ class Passwords:
         threads: int = POOL_THREADS,
         waiting_max: int = POOL_WAITING_MAX,
     ) -> None:
-        self._hasher = PasswordHasher(time_cost=time_cost, memory_cost=memory_kib, parallelism=1, type=Type.ID)
+        self._hasher = PasswordHasher(
+            time_cost=time_cost, memory_cost=memory_kib, parallelism=1, type=Type.ID
+        )
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="argon2")
         self._waiting_max = waiting_max
         self._waiting = 0
@@ -79,7 +81,9 @@ class Passwords:
             return False
 
     async def warm(self) -> None:
-        """Make the hash that unknown users are compared with, so that the first of them does not take twice the time."""
+        """Make the hash that unknown users are compared with, so that the first of them does not take twice
+        the time.
+        """
         await self.verify(None, _NOBODYS_PASSWORD)
 
     async def _run(self, work: Callable[[], T]) -> T:

@@ -29,7 +29,10 @@ _NONCE_BYTES = 32
 
 
 class Family(msgspec.Struct, frozen=True):
-    """What the store keeps of a session's refresh tokens. Times in milliseconds. `rotated_at`: the newest rotations, oldest first."""
+    """What the store keeps of a session's refresh tokens.
+
+    Times in milliseconds. `rotated_at`: the newest rotations, oldest first.
+    """
 
     nonce: bytes
     digest: bytes
@@ -49,7 +52,7 @@ class Refresh(msgspec.Struct, frozen=True):
     expires_at: int
 
 
-class RefreshReused(Exception):  # noqa: N818 - it is news, not a failure
+class RefreshReused(Exception):
     """A token was used that was used up long ago: two parties hold the family. The session must end."""
 
     def __init__(self, tenant: str, user_id: str, session_id: str) -> None:
@@ -66,7 +69,9 @@ _decode = msgspec.json.Decoder(Family).decode
 class RefreshTokens:
     """Issues, turns over and ends families. `key`: a server secret of 32 bytes."""
 
-    def __init__(self, store: Secrets, key: bytes, *, lifetime_s: int = LIFETIME_S, reuse_s: int = REUSE_S) -> None:
+    def __init__(
+        self, store: Secrets, key: bytes, *, lifetime_s: int = LIFETIME_S, reuse_s: int = REUSE_S
+    ) -> None:
         self._store = store
         self._key = key
         self._lifetime_ms = lifetime_s * 1000
@@ -128,9 +133,11 @@ class RefreshTokens:
         await self._store.delete(KIND, qualified(tenant, user_id), session_id)
 
     def _token(self, tenant: str, user_id: str, session_id: str, generation: int, nonce: bytes) -> str:
-        place = base64.urlsafe_b64encode(
-            msgspec.json.encode([tenant, user_id, session_id, generation])
-        ).decode().rstrip("=")
+        place = (
+            base64.urlsafe_b64encode(msgspec.json.encode([tenant, user_id, session_id, generation]))
+            .decode()
+            .rstrip("=")
+        )
         mac = hmac.digest(self._key, b"refresh\x00" + nonce + place.encode(), "sha256")
         return f"{_PREFIX}.{place}.{base64.urlsafe_b64encode(mac).decode().rstrip('=')}"
 

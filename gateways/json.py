@@ -33,7 +33,7 @@ class _NotAnInteger(ValueError):
     """A number with a fraction or an exponent was met."""
 
 
-def _refuse_float(digits: str) -> float:
+def _refuse_float(_digits: str) -> float:
     raise _NotAnInteger
 
 
@@ -141,7 +141,10 @@ def _is_plainly_strict(payload: bytes) -> bool:
 
 
 def strict_decode(decoder: msgspec.json.Decoder[T], payload: bytes) -> T:
-    """A frame as the decoder's type. Raises `malformed` like `strict_json`, `validation_failed` for what does not fit the type."""
+    """A frame as the decoder's type.
+
+    Raises `malformed` like `strict_json`, `validation_failed` for what does not fit the type.
+    """
     if not _is_plainly_strict(payload):
         strict_json(payload)
     try:
@@ -168,5 +171,7 @@ def _canonical(value: Any) -> Any:
 
 
 def canonical_json(value: Any) -> bytes:
-    """One byte string for all texts of the same JSON value: sorted keys, no whitespace, integral floats as integers."""
+    """One byte string for all texts of the same JSON value: sorted keys, no whitespace, integral floats as
+    integers.
+    """
     return json.dumps(_canonical(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()

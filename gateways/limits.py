@@ -100,7 +100,9 @@ class RateLimits:
         self._logins_user = Limiter(per_minute(settings.logins_per_min_user), monotonic_s)
         self._logins_address = Limiter(per_minute(settings.logins_per_min_address), monotonic_s)
         self._rest_user = Limiter(Rate(settings.rest_per_s_user, settings.rest_burst_user), monotonic_s)
-        self._rest_address = Limiter(Rate(settings.rest_per_s_address, settings.rest_burst_address), monotonic_s)
+        self._rest_address = Limiter(
+            Rate(settings.rest_per_s_address, settings.rest_burst_address), monotonic_s
+        )
 
     def registration(self, address: str) -> None:
         """One registration from an address."""

@@ -1,4 +1,6 @@
-"""Sessions at the gateway: is this token's session still open? Answered from memory, which the log itself keeps true."""
+"""Sessions at the gateway: is this token's session still open? Answered from memory, which the log itself
+keeps true.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,10 @@ class _Known(msgspec.Struct, gc=False):
 
 
 class Sessions:
-    """Checks access tokens. Follows the bus, so that an ended session is refused as soon as its end is durable."""
+    """Checks access tokens.
+
+    Follows the bus, so that an ended session is refused as soon as its end is durable.
+    """
 
     def __init__(
         self,
@@ -58,7 +63,10 @@ class Sessions:
         self._unfollow()
 
     def on_closed(self, callback: ClosedCallback) -> Callable[[], None]:
-        """Have `callback` told of every session that ends, on the loop; it must not raise. Returns the call that ends that."""
+        """Have `callback` told of every session that ends, on the loop; it must not raise.
+
+        Returns the call that ends that.
+        """
         self._callbacks.append(callback)
         return lambda: self._callbacks.remove(callback)
 
@@ -67,7 +75,10 @@ class Sessions:
         return self._tokens.issue(tenant, user_id, session_id, self._now_ms(), scope)
 
     async def check(self, token: str) -> Caller:
-        """Who calls with this access token. Raises `unauthenticated`; `unavailable` if the session cannot be looked up."""
+        """Who calls with this access token.
+
+        Raises `unauthenticated`; `unavailable` if the session cannot be looked up.
+        """
         now = self._now_ms()
         claims = self._tokens.read(token, now)
         key = (claims.tenant, claims.user_id, claims.session_id)

@@ -13,7 +13,7 @@ ALGORITHM = "HS256"
 """The only one that is written or read; a token's own `alg` chooses nothing."""
 ISSUER = "minutebook"
 AUDIENCE = "minutebook"
-TOKEN_TYPE = "access"
+TOKEN_TYPE = "access"  # noqa: S105 - a kind of token, none itself
 SCOPE_IMPORT = "import"
 ACCESS_TOKEN_S = 15 * 60
 TOKEN_BYTES_MAX = 2_048
@@ -45,7 +45,9 @@ class AccessTokens:
         self._key = key
         self.lifetime_s = lifetime_s
 
-    def issue(self, tenant: str, user_id: str, session_id: str, now: int, scope: str | None = None) -> tuple[str, int]:
+    def issue(
+        self, tenant: str, user_id: str, session_id: str, now: int, scope: str | None = None
+    ) -> tuple[str, int]:
         """(token, when it expires); `now` and the result in milliseconds."""
         issued_s = now // 1000
         expires_s = issued_s + self.lifetime_s
@@ -64,7 +66,10 @@ class AccessTokens:
         return jwt.encode(claims, self._key, algorithm=ALGORITHM), expires_s * 1000
 
     def read(self, token: str, now: int) -> Claims:
-        """The claims of a token that is ours and has not expired at `now` (ms). Raises `unauthenticated` for every other."""
+        """The claims of a token that is ours and has not expired at `now` (ms).
+
+        Raises `unauthenticated` for every other.
+        """
         if not token or len(token) > TOKEN_BYTES_MAX:
             raise unauthenticated()
         try:
@@ -75,7 +80,12 @@ class AccessTokens:
                 audience=AUDIENCE,
                 issuer=ISSUER,
                 # The clock is ours, not PyJWT's, so that tests and `iat` share one notion of now.
-                options={"require": list(_REQUIRED), "verify_exp": False, "verify_iat": False, "verify_nbf": False},
+                options={
+                    "require": list(_REQUIRED),
+                    "verify_exp": False,
+                    "verify_iat": False,
+                    "verify_nbf": False,
+                },
             )
         except (jwt.PyJWTError, ValueError, TypeError):
             raise unauthenticated() from None

@@ -6,10 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gateways.json import INTEGER_MAX
+from domain.group_invites import USES_MAX
+from domain.group_settings import WINDOW_S_MAX
 from gateways.rest.fields import (
     Address,
     Announcement,
+    Bio,
     Body,
     ClientKey,
     Content,
@@ -21,6 +23,7 @@ from gateways.rest.fields import (
     Password,
     Seq,
     Time,
+    TimeText,
     UserId,
     UserIds,
 )
@@ -84,7 +87,7 @@ class ChangeProfile(Body):
 
     name: Name = Field(default="")
     avatar: Address | None = None
-    bio: Description | None = None
+    bio: Bio | None = None
     friend_policy: Literal["any", "confirm", "none"] = "confirm"
 
 
@@ -94,7 +97,7 @@ class CreateGroup(Body):
     name: Name
     description: Description | None = None
     avatar: Address | None = None
-    members: Annotated[list[UserId], Field(max_length=200)] = []
+    members: Annotated[list[UserId], Field(max_length=200, default_factory=list)]
     join: Join = "closed"
     max_members: Annotated[int, Field(ge=1, le=100_000)] = 500
     history_visible: bool = True
@@ -102,7 +105,11 @@ class CreateGroup(Body):
 
 
 class ChangeGroup(Body):
-    """`PATCH /v1/groups/{id}`. A field left out stays; null clears description, avatar and announcement."""
+    """`PATCH /v1/groups/{id}`.
+
+    A field left out stays; null clears description, avatar and announcement, and gives windows the server's
+    length.
+    """
 
     name: Name = Field(default="")
     description: Description | None = None
@@ -112,8 +119,8 @@ class ChangeGroup(Body):
     max_members: Annotated[int, Field(ge=1, le=100_000)] = 500
     history_visible: bool = True
     members_may_add: bool = False
-    recall_window_s: Annotated[int, Field(ge=0, le=INTEGER_MAX)] = 0
-    edit_window_s: Annotated[int, Field(ge=0, le=INTEGER_MAX)] = 0
+    recall_window_s: Annotated[int, Field(ge=0, le=WINDOW_S_MAX)] | None = None
+    edit_window_s: Annotated[int, Field(ge=0, le=WINDOW_S_MAX)] | None = None
 
 
 class AddMembers(Body):
@@ -123,7 +130,7 @@ class AddMembers(Body):
 
 
 class ChangeMember(Body):
-    """`PATCH /v1/groups/{id}/members/{user}`. One of the three a call; null clears `alias` and `muted_until`."""
+    """`PATCH /v1/groups/{id}/members/{user}`. Null clears `alias` and `muted_until`."""
 
     role: Literal["admin", "member"] = "member"
     alias: Name | None = None
@@ -141,7 +148,7 @@ class JoinGroup(Body):
 class CreateInvite(Body):
     """`POST /v1/groups/{id}/invites`."""
 
-    max_uses: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    max_uses: Annotated[int, Field(ge=1, le=USES_MAX)] | None = None
     expires_at: Time | None = None
 
 
@@ -161,7 +168,7 @@ class ChangeConversation(Body):
 class Origin(Body):
     """Where an imported message comes from."""
 
-    at: Time
+    at: TimeText
     id: ClientKey
 
 
@@ -171,7 +178,9 @@ class SendMessage(Body):
     client_msg_id: ClientKey
     content: Content
     reply_to: Seq | None = None
-    mentions: Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=200)] = []
+    mentions: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=200, default_factory=list)
+    ]
     origin: Origin | None = None
 
 

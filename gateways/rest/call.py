@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -17,8 +17,9 @@ from gateways.json import canonical_json
 from gateways.rest.fields import IdempotencyKey, MinPosition
 from gateways.rest.problems import request_id_of
 from gateways.rest.services import RestServices
-from gateways.rest.texts import positions_of, rfc3339
+from gateways.rest.texts import positions_of
 from projections.shapes import Page
+from projections.wire import wire_time
 
 ME = "me"
 _encode = msgspec.json.Encoder().encode
@@ -27,11 +28,19 @@ _encode = msgspec.json.Encoder().encode
 class Call:
     """What an endpoint is given. `caller` is set on routes for users; `tenant` on all."""
 
-    def __init__(self, request: Request, services: RestServices, tenant: str, caller: Caller | None) -> None:
+    def __init__(
+        self,
+        request: Request,
+        services: RestServices,
+        tenant: str,
+        caller: Caller | None,
+        app_key: str | None = None,
+    ) -> None:
         self.request = request
         self.services = services
         self.tenant = tenant
         self._caller = caller
+        self.app_key = app_key
         self.client_key: str | None = None
 
     @property
@@ -54,8 +63,11 @@ class Call:
 
     @property
     def scope(self) -> str:
-        """Under which keys of this call count: method and path, so that the same key may be used for two groups."""
-        return f"{self.request.method} {self.request.url.path}"
+        """Where the keys of this call count: method and path (and app key), so that one key may be used for
+        two groups.
+        """
+        place = f"{self.request.method} {self.request.scope['path']}"
+        return place if self.app_key is None else f"{place} {self.app_key}"
 
     def keyed(self, payload: Any, scope: str | None = None, client_key: str | None = None) -> Keyed:
         """The key of a change; `payload` is its JSON value without credentials."""
@@ -66,14 +78,17 @@ class Call:
         return await self.services.desk.execute(self.caller, name, command, self.keyed(payload))
 
     async def caught_up(self, min_position: str | None) -> None:
-        """Wait until views show what the caller has seen: `min_position`, else everything that was acknowledged."""
+        """Wait until views show what the caller has seen: `min_position`, else everything that was
+        acknowledged.
+        """
         if min_position is None:
             positions = self.services.desk.head_positions()
         else:
             positions = positions_of(min_position, self.services.settings.shard_count)
         await self.services.views.caught_up(positions)
 
-    # --- answers ---------------------------------------------------------------------------------------------------------------
+    # --- answers
+    # ---------------------------------------------------------------------------------------------------------------
 
     def answer(self, data: Any, status: int = 200) -> Response:
         """`data` in the envelope. Structs and raw JSON in it stand as they are."""
@@ -85,19 +100,26 @@ class Call:
         document = {"data": page.data, "next": page.next, "request_id": request_id_of(self.request)}
         return Response(_encode(document), 200, media_type="application/json")
 
+    def rows(self, rows: Sequence[Any]) -> Response:
+        """A list that is whole."""
+        document = {"data": rows, "next": None, "request_id": request_id_of(self.request)}
+        return Response(_encode(document), 200, media_type="application/json")
+
     def changed(self, conversation_id: str, answer: Answer) -> Response:
         """A change answer."""
         return self.answer(change_answer(conversation_id, answer))
 
 
-def change_answer(conversation_id: str, answer: Answer, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def change_answer(
+    conversation_id: str, answer: Answer, more: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """`{conversation_id, seq, at, position}`, or `{changed: false}` when there was nothing to do."""
     if not answer.changed:
         return {"changed": False}
     data: dict[str, Any] = {"conversation_id": conversation_id}
     if answer.seq is not None:
         data["seq"] = answer.seq
-    data |= {"at": rfc3339(answer.at), "position": answer.token}
+    data |= {"at": wire_time(answer.at), "position": answer.token}
     data |= more or {}
     return marked(data, answer)
 

@@ -1,8 +1,11 @@
-"""The outermost layer: request ids, limits on what comes in, headers on what goes out, and no exception past it."""
+"""The outermost layer: request ids, limits on what comes in, headers on what goes out, and no exception
+past it.
+"""
 
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import MutableMapping, Sequence
 from typing import Any
 
@@ -10,6 +13,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from domain.errors import Problem
+from gateways.rest.metrics import RestMetrics
 from gateways.rest.problems import problem_of, problem_response, unexpected
 
 BODY_BYTES_MAX = 256 * 1024
@@ -35,8 +39,9 @@ def new_request_id() -> str:
 class Edge:
     """ASGI layer around everything. `body_bytes_max` counts what is really read, announced or not."""
 
-    def __init__(self, app: ASGIApp, body_bytes_max: int = BODY_BYTES_MAX) -> None:
+    def __init__(self, app: ASGIApp, metrics: RestMetrics, body_bytes_max: int = BODY_BYTES_MAX) -> None:
         self._app = app
+        self._metrics = metrics
         self._body_bytes_max = body_bytes_max
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -46,27 +51,30 @@ class Edge:
             return
         request_id = new_request_id()
         scope["request_id"] = request_id
-        started = False
+        began_s = time.perf_counter()
+        status = 0
 
         async def send_finished(message: Message) -> None:
-            nonlocal started
+            nonlocal status
             if message["type"] == "http.response.start":
-                started = True
+                status = message["status"]
                 message["headers"] = _finished_headers(message["headers"], request_id)
-                _log.debug("answered", request_id=request_id, method=scope["method"], status=message["status"])
             await send(message)
 
         try:
             _check_head(scope, self._body_bytes_max)
             await self._app(scope, _counted(receive, self._body_bytes_max), send_finished)
         except Exception as error:
-            problem = problem_of(error) or unexpected(error, request_id, scope.get("path", ""))
-            if started:
-                # The head is out; ending the stream unfinished is the only way left to say that it is not whole.
+            problem = problem_of(error) or unexpected(error, request_id, scope["method"])
+            if status:
+                # The head is out; ending the stream unfinished is the only way left to say that it is not
+                # whole.
                 raise
-            # What is left of a refused body is not read: the connection ends with the answer.
-            headers = {"Connection": "close"} if problem.code in {"too_large", "headers_too_large"} else None
-            await problem_response(problem, request_id, headers)(scope, receive, send_finished)
+            await problem_response(problem, request_id)(scope, receive, send_finished)
+        finally:
+            route = getattr(scope.get("route"), "path", "none")
+            self._metrics.answered(route, scope["method"], status, time.perf_counter() - began_s)
+            _log.debug("answered", request_id=request_id, route=route, method=scope["method"], status=status)
 
 
 def _check_head(scope: MutableMapping[str, Any], body_bytes_max: int) -> None:
@@ -76,7 +84,9 @@ def _check_head(scope: MutableMapping[str, Any], body_bytes_max: int) -> None:
     total = 0
     for name, value in scope["headers"]:
         total += len(name) + len(value) + 4
-        if name == b"content-length" and (not value.isdigit() or len(value) > 12 or int(value) > body_bytes_max):
+        if name == b"content-length" and (
+            not value.isdigit() or len(value) > 12 or int(value) > body_bytes_max
+        ):
             raise Problem("too_large", f"a body has at most {body_bytes_max} bytes")
     if total > HEADER_BYTES_MAX:
         raise Problem("headers_too_large")

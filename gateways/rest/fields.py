@@ -1,4 +1,6 @@
-"""The field types of requests: strict, so that `"1"` is no number and `true` no 1, and so that OpenAPI says what is checked."""
+"""The field types of requests: strict, so that `"1"` is no number and `true` no 1, and so that OpenAPI says
+what is checked.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,19 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import Header, Path, Query
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+)
 
 from domain import text
 from domain.errors import Problem
+from domain.user import BIO_LENGTH_MAX
 from gateways.json import INTEGER_MAX, INTEGER_MIN
 from gateways.rest.texts import OPAQUE_ID_PATTERN, TIME_PATTERN, USER_ID_PATTERN, milliseconds_of
 
@@ -62,6 +73,11 @@ def _time(value: Any) -> int:
     return milliseconds_of(value)
 
 
+def _time_text(value: str) -> str:
+    milliseconds_of(value)
+    return value
+
+
 def _time_or_none(value: Any) -> int | None:
     return None if value is None else _time(value)
 
@@ -73,6 +89,7 @@ Name = Annotated[str, Field(min_length=1, max_length=1_024), _checked(text.name)
 Clean = _checked(text.clean)
 Description = Annotated[str, Field(max_length=text.DESCRIPTION_LENGTH_MAX), Clean]
 Announcement = Annotated[str, Field(max_length=text.ANNOUNCEMENT_LENGTH_MAX), Clean]
+Bio = Annotated[str, Field(max_length=BIO_LENGTH_MAX), Clean]
 Address = Annotated[str, Field(max_length=text.ADDRESS_LENGTH_MAX), Clean]
 ClientKey = Annotated[str, Field(min_length=1, max_length=128), _checked(text.client_key)]
 Password = Annotated[str, Field(min_length=8, max_length=256), Clean]
@@ -86,6 +103,12 @@ Time = Annotated[
     WithJsonSchema({"type": "string", "format": "date-time", "pattern": TIME_PATTERN}),
 ]
 """RFC 3339 in, milliseconds since 1970 UTC out."""
+TimeText = Annotated[
+    str,
+    AfterValidator(_time_text),
+    WithJsonSchema({"type": "string", "format": "date-time", "pattern": TIME_PATTERN}),
+]
+"""RFC 3339 in, and the same text out."""
 Content = Annotated[
     dict[str, Any],
     WithJsonSchema({"type": "object", "properties": {"kind": {"type": "string"}}, "required": ["kind"]}),
@@ -113,9 +136,17 @@ Flag = Annotated[bool, BeforeValidator(_boolean)]
 SearchText = Annotated[str, Query(min_length=1, max_length=QUERY_CHARACTERS_MAX), Clean]
 IdempotencyKey = Annotated[
     str | None,
-    Header(alias="Idempotency-Key", min_length=1, max_length=128, description="Makes a repeated call give the first answer."),
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=128,
+        description="Makes a repeated call give the first answer.",
+    ),
 ]
 MinPosition = Annotated[
     str | None,
-    Query(max_length=4_096, description="`shard:position,…`: answer from a view that has seen these, within 2 s."),
+    Query(
+        max_length=4_096,
+        description="`shard:position,…`: answer from a view that has seen these, within 2 s.",
+    ),
 ]

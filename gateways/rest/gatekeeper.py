@@ -18,12 +18,19 @@ class Gatekeeper:
 
     def admit_anybody(self, request: Request) -> None:
         """A call that needs no user; limited by address."""
-        call = Call(request, self._services, self._services.settings.tenant, None)
+        self.admit_unlimited(request)
+        call: Call = request.state.call
         self._services.limits.anonymous(call.address)
-        request.state.call = call
+
+    def admit_unlimited(self, request: Request) -> None:
+        """A call of a machine that watches."""
+        request.state.call = Call(request, self._services, self._services.settings.tenant, None)
 
     async def admit_user(self, request: Request) -> None:
-        """A call with an access token. Wrong tokens are counted against the address, right ones against the user."""
+        """A call with an access token.
+
+        Wrong tokens are counted against the address, right ones against the user.
+        """
         try:
             caller = await self._services.sessions.check(_bearer(request))
         except Problem as problem:
@@ -36,8 +43,8 @@ class Gatekeeper:
     async def admit_tenant(self, request: Request) -> None:
         """A call that a tenant has signed."""
         self.admit_anybody(request)
-        tenant = await self._services.signed_calls.check(request, await request.body())
-        request.state.call = Call(request, self._services, tenant, None)
+        tenant, key_id = await self._services.signed_calls.check(request, await request.body())
+        request.state.call = Call(request, self._services, tenant, None, app_key=key_id)
 
 
 def _bearer(request: Request) -> str:

@@ -13,11 +13,11 @@ from domain import conversation as talk
 from domain.conversation import MessagePosted
 from domain.errors import Problem, invalid
 from domain.event import Command
-from domain.streams import StreamKind, direct_conversation_id, kind_of
 from gateways.rest import answers, bodies
 from gateways.rest.call import ME, Call, Changing, Plain, Reading, change_answer, conversation_of
 from gateways.rest.fields import PAGE_DEFAULT, Cursor, EmojiPath, IdPath, Limit, SeqPath, SeqQuery
 from gateways.rest.routing import MemberRoute
+from gateways.sending import sending
 from projections.shapes import Access
 
 router = APIRouter(prefix="/v1/conversations/{conversation_id}", route_class=MemberRoute, tags=["messages"])
@@ -45,19 +45,16 @@ def raw_json(value: Any) -> msgspec.Raw:
 )
 async def send_message(call: Plain, conversation_id: IdPath, body: bodies.SendMessage) -> Response:
     """Send a message; `client_msg_id` is its key, so a repetition is the same message."""
-    origin = None
-    if body.origin is not None:
-        origin = talk.Origin(at=body.origin.at, id=body.origin.id)
-    command = talk.PostMessage(
+    name, command, keyed = sending(
+        call.caller,
+        conversation_id=conversation_of(conversation_id),
         client_msg_id=body.client_msg_id,
         content=raw_json(body.content),
         reply_to=body.reply_to,
-        mentions=tuple(body.mentions),
-        origin=origin,
+        mentions=body.mentions,
+        origin=None if body.origin is None else (body.origin.at, body.origin.id),
     )
-    payload = body.model_dump(exclude={"client_msg_id"}, exclude_defaults=True)
-    keyed = call.keyed(payload, scope=conversation_id, client_key=body.client_msg_id)
-    answer = await call.services.desk.execute(call.caller, conversation_of(conversation_id), command, keyed)
+    answer = await call.services.desk.execute(call.caller, name, command, keyed)
     return call.answer(_sent(conversation_id, answer), 201)
 
 
@@ -85,7 +82,11 @@ async def list_messages(
     cursor: Cursor = None,
 ) -> Response:
     """A page of messages, ascending by seq; without `after`, `before` or `around` the newest."""
-    given = [name for name, value in (("after", after), ("before", before), ("around", around)) if value is not None]
+    given = [
+        name
+        for name, value in (("after", after), ("before", before), ("around", around))
+        if value is not None
+    ]
     if len(given) > 1:
         raise invalid(given[1], f"cannot stand beside {given[0]}")
     access = await access_to(call, conversation_id)
@@ -132,28 +133,28 @@ async def list_edits(call: Reading, conversation_id: IdPath, seq: SeqPath) -> Re
     operation_id="list_events",
 )
 async def list_events(
-    call: Reading, conversation_id: IdPath, after: SeqQuery = None, limit: Limit = PAGE_DEFAULT, cursor: Cursor = None
+    call: Reading,
+    conversation_id: IdPath,
+    after: SeqQuery = None,
+    limit: Limit = PAGE_DEFAULT,
+    cursor: Cursor = None,
 ) -> Response:
     """The events behind `after`, ascending. `me` is the caller's own stream."""
-    position = _position(after, cursor)
     views = call.services.views
     if conversation_id == ME:
-        return call.page(await views.inbox.me_events(call.caller.tenant, call.user_id, after=position, limit=limit))
+        return call.page(
+            await views.inbox.me_events(
+                call.caller.tenant, call.user_id, after=after or 0, limit=limit, cursor=cursor
+            )
+        )
     access = await access_to(call, conversation_id)
-    return call.page(await views.timeline.events(access, after=position, limit=limit))
-
-
-def _position(after: int | None, cursor: str | None) -> int:
-    """The cursor of events is the last seq."""
-    if cursor is None:
-        return after or 0
-    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 18):
-        raise invalid("cursor", "is no cursor of this list")
-    return int(cursor)
+    return call.page(await views.timeline.events(access, after=after or 0, limit=limit, cursor=cursor))
 
 
 async def _act(call: Call, conversation_id: str, command: Command, payload: Any = None) -> Response:
-    return call.changed(conversation_id, await call.change(conversation_of(conversation_id), command, payload))
+    return call.changed(
+        conversation_id, await call.change(conversation_of(conversation_id), command, payload)
+    )
 
 
 @router.patch(
@@ -162,7 +163,9 @@ async def _act(call: Call, conversation_id: str, command: Command, payload: Any 
     responses=answers.CHANGE,
     operation_id="edit_message",
 )
-async def edit_message(call: Changing, conversation_id: IdPath, seq: SeqPath, body: bodies.EditMessage) -> Response:
+async def edit_message(
+    call: Changing, conversation_id: IdPath, seq: SeqPath, body: bodies.EditMessage
+) -> Response:
     """Give one's own message another content."""
     command = talk.EditMessage(seq=seq, content=raw_json(body.content))
     return await _act(call, conversation_id, command, {"content": body.content})
@@ -238,13 +241,3 @@ async def mark_read(call: Plain, conversation_id: IdPath, body: bodies.MarkRead)
         raise Problem("not_found")
     data: dict[str, Any] = {"read_seq": numbers.read_seq, "unread": numbers.unread}
     return call.answer(data if changed else data | {"changed": False})
-
-
-def peer_conversation(call: Call, peer: str) -> str:
-    """The conversation of the caller and `peer`."""
-    return direct_conversation_id(call.caller.tenant, call.user_id, peer)
-
-
-def is_group(conversation_id: str) -> bool:
-    """Whether the id names a group."""
-    return kind_of(conversation_id) is StreamKind.GROUP

@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from domain.errors import STATUS_BY_CODE, FieldError, Problem
 from eventlog.port import LogUnavailableError, OutcomeUnknownError
+from eventlog.secrets import SecretsUnavailableError
 
 PROBLEM_TYPE = "application/problem+json"
 FIELD_ERRORS_MAX = 50
@@ -77,6 +78,9 @@ def problem_response(problem: Problem, request_id: str, headers: Mapping[str, st
         sent.setdefault("WWW-Authenticate", 'Bearer realm="minutebook"')
     if problem.retry_after_ms is not None:
         sent["Retry-After"] = str(max(1, math.ceil(problem.retry_after_ms / 1000)))
+    if problem.code in {"too_large", "headers_too_large"}:
+        # What is left of the request is not read: the connection ends with the answer.
+        sent["Connection"] = "close"
     body = msgspec.json.encode(problem_document(problem, request_id))
     return Response(body, problem.status, headers=sent, media_type=PROBLEM_TYPE)
 
@@ -96,7 +100,7 @@ def problem_of(error: BaseException) -> Problem | None:
         return _http_problem(error)
     if isinstance(error, OutcomeUnknownError):
         return Problem("outcome_unknown", "repeat with the same key")
-    if isinstance(error, LogUnavailableError | TimeoutError):
+    if isinstance(error, LogUnavailableError | SecretsUnavailableError | TimeoutError):
         return Problem("unavailable", "try again", retry_after_ms=1_000)
     return None
 
@@ -137,16 +141,23 @@ def _field_error(error: Mapping[str, Any]) -> FieldError:
 
 
 def install_problem_handlers(app: FastAPI) -> None:
-    """Answer every exception of the routes as a problem."""
+    """Answer what the router itself refuses (no such path or method) as a problem; routes answer their
+    own.
+    """
 
     async def answer(request: Request, error: Exception) -> Response:
-        request_id = request_id_of(request)
-        problem = problem_of(error) or unexpected(error, request_id, request.scope.get("path", ""))
-        headers = getattr(error, "headers", None)
-        return problem_response(problem, request_id, headers if isinstance(headers, Mapping) else None)
+        return answer_of(request, error)
 
-    for kind in (Problem, RequestValidationError, HTTPException, OutcomeUnknownError, LogUnavailableError, TimeoutError):
+    for kind in (Problem, HTTPException):
         app.add_exception_handler(kind, answer)
+
+
+def answer_of(request: Request, error: Exception) -> Response:
+    """The answer to an exception, expected or not."""
+    request_id = request_id_of(request)
+    problem = problem_of(error) or unexpected(error, request_id, request.method)
+    headers = getattr(error, "headers", None)
+    return problem_response(problem, request_id, headers if isinstance(headers, Mapping) else None)
 
 
 def problem_schema() -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""Routes that check in one order: who calls, what the body is, which query was asked, and only then the endpoint."""
+"""Routes that check in one order: who calls, what the body is, which query was asked, and only then the
+endpoint.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +8,21 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import Request, Response
-from fastapi.dependencies.utils import get_flat_dependant
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
-from pydantic import BaseModel
 
 from domain.errors import FieldError, Problem
 from gateways.json import strict_json
+from gateways.rest.problems import answer_of
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class StrictRoute(APIRoute):
-    """A route that anybody may call. JSON bodies are read strictly, unknown and repeated query parameters refused."""
+    """A route that anybody may call.
+
+    JSON bodies are read strictly, unknown and repeated query parameters refused.
+    """
 
     async def admit(self, request: Request) -> None:
         """Set who calls. Raises Problem."""
@@ -26,16 +31,21 @@ class StrictRoute(APIRoute):
     def get_route_handler(self) -> Handler:
         """The handler of FastAPI behind the checks."""
         handle = super().get_route_handler()
-        known = _query_names(self)
+        known = _query_names(self.dependant)
         body_wanted = self.body_field is not None
-        body_required = body_wanted and self.body_field is not None and self.body_field.field_info.is_required()
+        body_required = (
+            body_wanted and self.body_field is not None and self.body_field.field_info.is_required()
+        )
 
         async def handler(request: Request) -> Response:
-            await self.admit(request)
-            if body_wanted:
-                await _read_json(request, body_required)
-            _check_query(request, known)
-            return await handle(request)
+            try:
+                await self.admit(request)
+                if body_wanted:
+                    await _read_json(request, body_required)
+                _check_query(request, known)
+                return await handle(request)
+            except Exception as error:  # noqa: BLE001 - nothing leaves but problems
+                return answer_of(request, error)
 
         return handler
 
@@ -54,6 +64,16 @@ class SignedRoute(StrictRoute):
         await request.app.state.gatekeeper.admit_tenant(request)
 
 
+class RegistrationRoute(StrictRoute):
+    """A route for anybody, and for signed calls where a signature is given."""
+
+    async def admit(self, request: Request) -> None:
+        if "x-app-key" in request.headers:
+            await request.app.state.gatekeeper.admit_tenant(request)
+        else:
+            request.app.state.gatekeeper.admit_anybody(request)
+
+
 async def _read_json(request: Request, required: bool) -> None:
     body = await request.body()
     if not body and not required:
@@ -62,7 +82,7 @@ async def _read_json(request: Request, required: bool) -> None:
     if media_type != "application/json" and (body or media_type):
         raise Problem("unsupported_media_type", "the body must be application/json")
     # FastAPI asks the request for its JSON; this is what it finds, and the body is parsed once.
-    request._json = strict_json(body)
+    request._json = strict_json(body)  # noqa: SLF001
 
 
 def _check_query(request: Request, known: frozenset[str]) -> None:
@@ -73,12 +93,7 @@ def _check_query(request: Request, known: frozenset[str]) -> None:
         raise Problem("validation_failed", "the query is wrong", errors=tuple(errors[:20]))
 
 
-def _query_names(route: APIRoute) -> frozenset[str]:
-    names: set[str] = set()
-    for field in get_flat_dependant(route.dependant).query_params:
-        annotation = field.field_info.annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            names.update(annotation.model_fields)
-        else:
-            names.add(field.alias)
-    return frozenset(names)
+def _query_names(dependant: Dependant) -> frozenset[str]:
+    """The query parameters of an endpoint and of what it depends on."""
+    names = {field.alias for field in dependant.query_params}
+    return frozenset(names.union(*(_query_names(inner) for inner in dependant.dependencies)))

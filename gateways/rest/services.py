@@ -4,36 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-import msgspec
 from prometheus_client import CollectorRegistry
 
 from commands.accounts import Accounts
 from commands.desk import Desk
 from commands.marks import ReadMarks
 from gateways.limits import RateLimits
+from gateways.presence import Presence
 from gateways.rest.edge import BODY_BYTES_MAX
 from gateways.rest.signatures import SignedCalls
 from gateways.sessions import Sessions
-from projections.views import Views
 
-
-class PresenceRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A row of `GET /v1/presence`; `last_seen` is RFC 3339, absent when never seen."""
-
-    user_id: str
-    online: bool
-    devices: list[str]
-    last_seen: str | None = None
-
-
-class Presence(Protocol):
-    """Who is online; the socket side knows. Whether the asker may know is not its business."""
-
-    def of(self, tenant: str, user_ids: Sequence[str]) -> list[PresenceRow]:
-        """One row for each user, in the order asked."""
-        ...
+if TYPE_CHECKING:
+    from projections.views import Views
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +30,7 @@ class RestSettings:
     registration_open: bool = True
     tenant: str = "default"
     shard_count: int = 64
-    version: str = "0"
+    version: str = "1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

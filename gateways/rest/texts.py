@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 
 from domain.errors import invalid
 
 USER_ID_PATTERN = r"^[a-z0-9][a-z0-9_.@-]{0,63}$"
 OPAQUE_ID_PATTERN = r"^[A-Za-z0-9_.:~-]{1,128}$"
+"""In the dialect of JSON Schema; pydantic's `$` matches at the very end only."""
 TIME_PATTERN = r"^\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})$"
 _TIME = re.compile(TIME_PATTERN, re.ASCII)
 _YEAR_MAX = 9000
 """Times near the last year of `datetime` cannot be shifted to UTC."""
-
-
-def rfc3339(at_ms: int) -> str:
-    """Milliseconds since 1970 UTC as RFC 3339 with milliseconds."""
-    seconds, milliseconds = divmod(at_ms, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"
 
 
 def milliseconds_of(text: str) -> int:
@@ -32,7 +27,10 @@ def milliseconds_of(text: str) -> int:
 
 
 def positions_of(text: str, shard_count: int) -> dict[int, int]:
-    """The `min_position` of a read, `shard:position,…`. Unreadable ones and unknown shards are `validation_failed`."""
+    """The `min_position` of a read, `shard:position,…`.
+
+    Unreadable ones and unknown shards are `validation_failed`.
+    """
     positions: dict[int, int] = {}
     for part in text.split(","):
         match = re.fullmatch(r"(\d{1,6}):(\d{1,18})", part.strip(), re.ASCII)
