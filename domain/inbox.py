@@ -97,6 +97,7 @@ class SessionClosed(Event, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "session_closed"
 
     session_id: str
+    device_id: str
 
 
 class JoinRequestReceived(Event, frozen=True, kw_only=True):
@@ -137,7 +138,8 @@ class InboxState(State, frozen=True, kw_only=True):
     remarks: immutables.Map[str, str] = immutables.Map()
     profile: ProfileChanges = ProfileChanges()
     """Everything that the profile was ever changed to, so that the same change is not told twice."""
-    sessions: frozenset[str] = frozenset()
+    sessions: immutables.Map[str, str] = immutables.Map()
+    """Open session to device."""
 
     @property
     def user_id(self) -> str:
@@ -196,11 +198,13 @@ def _profile_changed(state: InboxState, event: ProfileChanged) -> dict[str, Any]
 
 
 def _session_opened(state: InboxState, event: SessionOpened) -> dict[str, Any]:
-    return {"sessions": state.sessions | {event.session_id}}
+    return {"sessions": state.sessions.set(event.session_id, event.device_id)}
 
 
 def _session_closed(state: InboxState, event: SessionClosed) -> dict[str, Any]:
-    return {"sessions": state.sessions - {event.session_id}}
+    if event.session_id not in state.sessions:
+        return {}
+    return {"sessions": state.sessions.delete(event.session_id)}
 
 
 def _set_fields(changes: ProfileChanges) -> dict[str, Any]:
@@ -276,6 +280,87 @@ class ReflectSessionClosed(Command, frozen=True, kw_only=True):
 def decide(state: InboxState, command: Command, context: Context) -> tuple[Event, ...]:
     """What the command makes of the inbox. Raises Problem. Only the user or the server itself writes here."""
     handler = _DECIDE.get(type(command))
+    if handler is None or context.actor not in {state.user_id, SYSTEM}:
+        raise Problem("not_found", "there is no such conversation")
+    return handler(state, command, context)
+
+
+def _mark_read(state: InboxState, command: MarkRead, context: Context) -> tuple[Event, ...]:
+    if len(command.marks) > MARKS_MAX:
+        raise invalid("seq", f"at most {MARKS_MAX} marks at a time")
+    for conversation_id, seq in command.marks.items():
+        text.opaque_id("conversation_id", conversation_id)
+        if not 0 <= seq < 2**63:
+            raise invalid("seq", "must be the seq of an event")
+    raised = sorted(item for item in command.marks.items() if item[1] > state.reads.get(item[0], 0))
+    return tuple(
+        ReadMarked(actor=context.actor, at=context.now, conversation_id=conversation_id, read_seq=seq)
+        for conversation_id, seq in raised
+    )
+
+
+def _change_settings(state: InboxState, command: ChangeSettings, context: Context) -> tuple[Event, ...]:
+    text.opaque_id("conversation_id", command.conversation_id)
+    before = state.preferences.get(command.conversation_id, _NO_PREFERENCE)
+    pinned = None if command.pinned == before.pinned else command.pinned
+    muted = None if command.muted == before.muted else command.muted
+    if pinned is None and muted is None:
+        return ()
+    return (
+        ConversationSettingsChanged(
+            actor=context.actor,
+            at=context.now,
+            conversation_id=command.conversation_id,
+            pinned=pinned,
+            muted=muted,
+        ),
+    )
+
+
+def _reflect_block(state: InboxState, command: ReflectBlock, context: Context) -> tuple[Event, ...]:
+    if command.user_id in state.blocked:
+        return ()
+    return (UserBlocked(actor=context.actor, at=context.now, user_id=command.user_id),)
+
+
+def _reflect_unblock(state: InboxState, command: ReflectUnblock, context: Context) -> tuple[Event, ...]:
+    if command.user_id not in state.blocked:
+        return ()
+    return (UserUnblocked(actor=context.actor, at=context.now, user_id=command.user_id),)
+
+
+def _reflect_profile(state: InboxState, command: ReflectProfile, context: Context) -> tuple[Event, ...]:
+    wanted = _set_fields(command.changes)
+    news = {name: value for name, value in wanted.items() if value != getattr(state.profile, name)}
+    if not news:
+        return ()
+    return (ProfileChanged(actor=context.actor, at=context.now, changes=ProfileChanges(**news)),)
+
+
+def _reflect_opened(state: InboxState, command: ReflectSessionOpened, context: Context) -> tuple[Event, ...]:
+    if command.session_id in state.sessions:
+        return ()
+    return (
+        SessionOpened(
+            actor=context.actor, at=context.now, session_id=command.session_id, device_id=command.device_id
+        ),
+    )
+
+
+def _reflect_closed(
+    state: InboxState, command: ReflectSessionClosed, context: Context
+) -> tuple[Event, ...]:
+    device_id = state.sessions.get(command.session_id)
+    if device_id is None:
+        return ()
+    return (
+        SessionClosed(
+            actor=context.actor, at=context.now, session_id=command.session_id, device_id=device_id
+        ),
+    )
+
+
+_DECIDE.get(type(command))
     if handler is None or context.actor not in {state.user_id, SYSTEM}:
         raise Problem("not_found", "there is no such conversation")
     return handler(state, command, context)
