@@ -347,9 +347,7 @@ def _reflect_opened(state: InboxState, command: ReflectSessionOpened, context: C
     )
 
 
-def _reflect_closed(
-    state: InboxState, command: ReflectSessionClosed, context: Context
-) -> tuple[Event, ...]:
+def _reflect_closed(state: InboxState, command: ReflectSessionClosed, context: Context) -> tuple[Event, ...]:
     device_id = state.sessions.get(command.session_id)
     if device_id is None:
         return ()
@@ -358,80 +356,6 @@ def _reflect_closed(
             actor=context.actor, at=context.now, session_id=command.session_id, device_id=device_id
         ),
     )
-
-
-_DECIDE.get(type(command))
-    if handler is None or context.actor not in {state.user_id, SYSTEM}:
-        raise Problem("not_found", "there is no such conversation")
-    return handler(state, command, context)
-
-
-def _mark_read(state: InboxState, command: MarkRead, context: Context) -> tuple[Event, ...]:
-    if len(command.marks) > MARKS_MAX:
-        raise invalid("seq", f"at most {MARKS_MAX} marks at a time")
-    for conversation_id, seq in command.marks.items():
-        text.opaque_id("conversation_id", conversation_id)
-        if not 0 <= seq < 2**63:
-            raise invalid("seq", "must be the seq of an event")
-    raised = sorted(item for item in command.marks.items() if item[1] > state.reads.get(item[0], 0))
-    return tuple(
-        ReadMarked(actor=context.actor, at=context.now, conversation_id=conversation_id, read_seq=seq)
-        for conversation_id, seq in raised
-    )
-
-
-def _change_settings(state: InboxState, command: ChangeSettings, context: Context) -> tuple[Event, ...]:
-    text.opaque_id("conversation_id", command.conversation_id)
-    before = state.preferences.get(command.conversation_id, _NO_PREFERENCE)
-    pinned = None if command.pinned == before.pinned else command.pinned
-    muted = None if command.muted == before.muted else command.muted
-    if pinned is None and muted is None:
-        return ()
-    return (
-        ConversationSettingsChanged(
-            actor=context.actor,
-            at=context.now,
-            conversation_id=command.conversation_id,
-            pinned=pinned,
-            muted=muted,
-        ),
-    )
-
-
-def _reflect_block(state: InboxState, command: ReflectBlock, context: Context) -> tuple[Event, ...]:
-    if command.user_id in state.blocked:
-        return ()
-    return (UserBlocked(actor=context.actor, at=context.now, user_id=command.user_id),)
-
-
-def _reflect_unblock(state: InboxState, command: ReflectUnblock, context: Context) -> tuple[Event, ...]:
-    if command.user_id not in state.blocked:
-        return ()
-    return (UserUnblocked(actor=context.actor, at=context.now, user_id=command.user_id),)
-
-
-def _reflect_profile(state: InboxState, command: ReflectProfile, context: Context) -> tuple[Event, ...]:
-    wanted = _set_fields(command.changes)
-    news = {name: value for name, value in wanted.items() if value != getattr(state.profile, name)}
-    if not news:
-        return ()
-    return (ProfileChanged(actor=context.actor, at=context.now, changes=ProfileChanges(**news)),)
-
-
-def _reflect_opened(state: InboxState, command: ReflectSessionOpened, context: Context) -> tuple[Event, ...]:
-    if command.session_id in state.sessions:
-        return ()
-    return (
-        SessionOpened(
-            actor=context.actor, at=context.now, session_id=command.session_id, device_id=command.device_id
-        ),
-    )
-
-
-def _reflect_closed(state: InboxState, command: ReflectSessionClosed, context: Context) -> tuple[Event, ...]:
-    if command.session_id not in state.sessions:
-        return ()
-    return (SessionClosed(actor=context.actor, at=context.now, session_id=command.session_id),)
 
 
 _DECIDE: dict[type[Command], Callable[[InboxState, Any, Context], tuple[Event, ...]]] = {
