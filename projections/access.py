@@ -57,7 +57,9 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
 
     def sees(self, seq: int) -> bool:
         """Whether the event `seq` may be shown."""
-        return seq <= self.head and any(r.first <= seq and (r.last is None or seq <= r.last) for r in self.ranges)
+        return seq <= self.head and any(
+            r.first <= seq and (r.last is None or seq <= r.last) for r in self.ranges
+        )
 
     def parts(self) -> tuple[tuple[int, int], ...]:
         """The ranges with both ends, cut to the head."""
@@ -79,7 +81,9 @@ def access_from(snapshot: Snapshot, member: Row) -> Access | None:
     conversation = snapshot.get(CONVERSATIONS, (stream,))
     if head_row is None or conversation is None:
         return None
-    assert isinstance(stream, str) and isinstance(name, str) and isinstance(ranges, bytes)
+    assert isinstance(stream, str)
+    assert isinstance(name, str)
+    assert isinstance(ranges, bytes)
     _, head, _, _, _, shard = head_row
     dissolved = conversation[6] is not None
     tenant, conversation_id = split(stream)

@@ -12,9 +12,6 @@ from eventlog.record import Recorded
 from projections.store import UnitOfWork, Value
 from projections.tables import CONVERSATIONS, MEMBERS
 
-FOREVER = -1
-"""`muted_until` of a mute without end."""
-
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.decode
 
@@ -96,8 +93,7 @@ def _alias_changed(view: UnitOfWork, row: Recorded, _seq: int, event: Any) -> No
 
 
 def _member_muted(view: UnitOfWork, row: Recorded, _seq: int, event: Any) -> None:
-    until = getattr(event, "until", None)
-    muted_until = None if event.TYPE == "member_unmuted" else FOREVER if until is None else until
+    muted_until = event.until if event.TYPE == "member_muted" else None
     _change_member(view, row.stream, event.user_id, {_MUTED_UNTIL: muted_until})
 
 
@@ -142,15 +138,17 @@ def _count(view: UnitOfWork, stream: str, change: int) -> None:
 
 def _kept(view: UnitOfWork, stream: str) -> bytes | None:
     conversation = view.get(CONVERSATIONS, (stream,))
-    return None if conversation is None or not isinstance(conversation[_SETTINGS], bytes) else conversation[_SETTINGS]
+    settings = None if conversation is None else conversation[_SETTINGS]
+    return settings if isinstance(settings, bytes) else None
 
 
 def _settings(view: UnitOfWork, stream: str) -> dict[str, Any]:
     conversation = view.get(CONVERSATIONS, (stream,))
     if conversation is None:
         return {}
-    assert isinstance(conversation[_SETTINGS], bytes)
-    settings: dict[str, Any] = _decode(conversation[_SETTINGS])
+    column = conversation[_SETTINGS]
+    assert isinstance(column, bytes)
+    settings: dict[str, Any] = _decode(column)
     return settings
 
 

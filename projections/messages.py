@@ -218,7 +218,9 @@ decode_message = msgspec.json.Decoder(MessageEvent).decode
 decode_edit = msgspec.json.Decoder(EditEvent).decode
 
 
-def message_row(snapshot: Snapshot, access: Access, wire: bytes, *, with_conversation: bool = False) -> msgspec.Raw:
+def message_row(
+    snapshot: Snapshot, access: Access, wire: bytes, *, with_conversation: bool = False
+) -> msgspec.Raw:
     """The JSON of a message row, as the caller sees it in this snapshot."""
     event = decode_message(wire)
     data = event.data
@@ -249,7 +251,7 @@ def _shown(
 ) -> tuple[msgspec.Raw, str | None, bool, bool, list[Reaction]]:
     if state is None:
         return event.data.content, None, False, False, []
-    _, seq, edit_seq, _, recalled, pinned, _ = state
+    _, _, edit_seq, _, recalled, pinned, _ = state
     content, edited_at = event.data.content, None
     edit = None
     if isinstance(edit_seq, int):

@@ -36,7 +36,9 @@ def seq_of(row: Row) -> int:
     return seq
 
 
-def events_after(snapshot: Snapshot, access: Access, after: int, limit: int, *, messages: bool = False) -> list[Row]:
+def events_after(
+    snapshot: Snapshot, access: Access, after: int, limit: int, *, messages: bool = False
+) -> list[Row]:
     """EVENTS rows with seq > `after` in the ranges, ascending, at most `limit`."""
     rows: list[Row] = []
     for first, last in access.parts():
@@ -53,7 +55,9 @@ def events_after(snapshot: Snapshot, access: Access, after: int, limit: int, *, 
     return rows
 
 
-def events_before(snapshot: Snapshot, access: Access, before: int, limit: int, *, messages: bool = False) -> list[Row]:
+def events_before(
+    snapshot: Snapshot, access: Access, before: int, limit: int, *, messages: bool = False
+) -> list[Row]:
     """EVENTS rows with seq < `before` in the ranges, descending, at most `limit`."""
     rows: list[Row] = []
     for first, last in reversed(access.parts()):
@@ -89,7 +93,9 @@ def message_walk(
     return Walk("older", SEQ_MAX if before is None else before)
 
 
-def message_page(snapshot: Snapshot, access: Access, walk: Walk, limit: int) -> tuple[list[bytes], str | None]:
+def message_page(
+    snapshot: Snapshot, access: Access, walk: Walk, limit: int
+) -> tuple[list[bytes], str | None]:
     """The wire events of a page of messages, ascending, and the cursor of the next page."""
     if walk.direction == "older":
         rows = events_before(snapshot, access, walk.seq, limit + 1, messages=True)

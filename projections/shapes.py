@@ -4,8 +4,24 @@ from __future__ import annotations
 
 import msgspec
 
-from projections.access import Access as Access
-from projections.access import Range as Range
+from projections.access import Access, Range
+
+__all__ = [
+    "Access",
+    "AuditRow",
+    "Behind",
+    "BlockRow",
+    "ConversationRow",
+    "HelloAnswer",
+    "MemberRow",
+    "Numbers",
+    "Page",
+    "Person",
+    "Range",
+    "SyncAnswer",
+    "SyncedConversation",
+    "UserRow",
+]
 
 
 class Page(msgspec.Struct, frozen=True):

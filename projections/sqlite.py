@@ -132,7 +132,9 @@ class SqliteViewStore:
         connection.execute("CREATE TABLE IF NOT EXISTS view (log_id TEXT, name TEXT, version INTEGER)")
         if _identity(connection) is None:
             connection.execute("INSERT INTO view VALUES (?, ?, ?)", identity)
-        connection.execute("CREATE TABLE IF NOT EXISTS positions (shard INTEGER PRIMARY KEY, position INTEGER) STRICT")
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS positions (shard INTEGER PRIMARY KEY, position INTEGER) STRICT"
+        )
         for table in (*OWN_TABLES, *self._schema.tables):
             for statement in _create(table):
                 connection.execute(statement)
@@ -147,7 +149,11 @@ class SqliteViewStore:
 
     def _connected(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=256
+            self.path,
+            timeout=BUSY_TIMEOUT_S,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
         )
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
@@ -193,7 +199,9 @@ class SqliteSnapshot:
         """See the port."""
         where = _where(table, len(prefix), None, after is not None, before is not None)
         bounds = [bound for bound in (after, before) if bound is not None]
-        (number,) = self._connection.execute(f"SELECT count(*) FROM {table.name} {where}", (*prefix, *bounds)).fetchone()
+        (number,) = self._connection.execute(
+            f"SELECT count(*) FROM {table.name} {where}", (*prefix, *bounds)
+        ).fetchone()
         return int(number)
 
     def find_text(
@@ -225,7 +233,9 @@ class SqliteSnapshot:
 
 def _identity(connection: sqlite3.Connection) -> tuple[str, str, int] | None:
     try:
-        row: tuple[str, str, int] | None = connection.execute("SELECT log_id, name, version FROM view").fetchone()
+        row: tuple[str, str, int] | None = connection.execute(
+            "SELECT log_id, name, version FROM view"
+        ).fetchone()
     except sqlite3.OperationalError:
         return None
     return row

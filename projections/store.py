@@ -172,7 +172,9 @@ class UnitOfWork:
     @property
     def empty(self) -> bool:
         """Whether the batch changed nothing."""
-        return not any(self.texts.values()) and not any(c.puts or c.inserts or c.deletes for c in self.changes.values())
+        return not any(self.texts.values()) and not any(
+            c.puts or c.inserts or c.deletes for c in self.changes.values()
+        )
 
     def _of(self, table: Table) -> TableChanges:
         changes = self.changes.get(table.name)

@@ -33,13 +33,21 @@ MEMBERS = Table(
     key_size=2,
     indexes=(("member",),),
 )  # fmt: skip
-"""Whoever is or was in a conversation. `ranges`: JSON `[[first, last|null], …]` of what he sees; `muted_until` -1: without end.
+"""Whoever is or was in a conversation. `ranges`: JSON `[[first, last|null], …]` of what he sees;
 `kept`: the settings as they stood when he left, for he learns nothing later."""
 OWN_MESSAGES = Table(name="own_messages", columns=("stream text", "member text", "seq int"), key_size=2)
 """Everybody's own last message: sending counts as reading."""
 STATES = Table(
     name="states",
-    columns=("stream text", "seq int", "edit_seq int", "edited_at int", "recalled int", "pinned int", "kinds bytes"),
+    columns=(
+        "stream text",
+        "seq int",
+        "edit_seq int",
+        "edited_at int",
+        "recalled int",
+        "pinned int",
+        "kinds bytes",
+    ),
     key_size=2,
 )
 """What became of a message after it was posted; untouched messages have no row. `kinds`: JSON of emoji to number of users, in order."""

@@ -13,11 +13,11 @@ from domain.streams import qualified, shard_of, split
 from eventlog.record import Recorded
 from projections import pages
 from projections.access import Access, access_from, access_of
-from projections.conversations import FOREVER, apply_conversation
+from projections.conversations import apply_conversation
+from projections.cursors import cursor_of, place_of
 from projections.messages import apply_message, decode_message, edits_of, message_row
 from projections.reading import LIMIT_DEFAULT, Freshen, Names, Reader, Reads, Source, checked_limit
 from projections.shapes import MemberRow, Page
-from projections.cursors import cursor_of, place_of
 from projections.store import SCAN_ROWS_MAX, Row, Snapshot, UnitOfWork
 from projections.tables import CONVERSATIONS, EVENTS, HEADS, MEMBERS, REACTIONS, STATES, TIMELINE
 from projections.wire import time_of, wire_event, wire_time
@@ -36,7 +36,9 @@ def apply(view: UnitOfWork, row: Recorded) -> None:
     if seq is None:
         return
     stream = row.stream
-    if not stream.startswith(_CONVERSATION_PREFIXES) and not split(stream)[1].startswith(_CONVERSATION_PREFIXES):
+    if not stream.startswith(_CONVERSATION_PREFIXES) and not split(stream)[1].startswith(
+        _CONVERSATION_PREFIXES
+    ):
         return
     event = row.event
     head = view.get(HEADS, (stream,))
@@ -55,7 +57,9 @@ def apply(view: UnitOfWork, row: Recorded) -> None:
 class Timeline(Reader):
     """Reads conversations, members, messages and events. `access` comes first; what it does not cover is not answered."""
 
-    def __init__(self, reads: Reads, source: Source, names: Names, freshen: Freshen, shard_count: int) -> None:
+    def __init__(
+        self, reads: Reads, source: Source, names: Names, freshen: Freshen, shard_count: int
+    ) -> None:
         super().__init__(reads, source)
         self._names = names
         self._freshen = freshen
@@ -115,6 +119,18 @@ class Timeline(Reader):
 
         return await self._read(answer)
 
+    async def share_a_group(self, tenant: str, one: str, other: str) -> bool:
+        """Whether both are members of a common group now."""
+
+        def answer(snapshot: Snapshot) -> bool:
+            groups = (
+                {row[0] for row in memberships(snapshot, tenant, user) if row[2] and row[7] is None}
+                for user in (one, other)
+            )
+            return bool(set.intersection(*groups))
+
+        return await self._read(answer)
+
     async def messages(
         self,
         access: Access,
@@ -153,16 +169,13 @@ class Timeline(Reader):
 
         return await self._read(answer)
 
-    async def events(
-        self, access: Access, after: int = 0, limit: int = LIMIT_DEFAULT, cursor: str | None = None
-    ) -> Page:
-        """Wire events with seq > `after` in the ranges, ascending."""
+    async def events(self, access: Access, after: int = 0, limit: int = LIMIT_DEFAULT) -> Page:
+        """Wire events with seq > `after` in the ranges, ascending. `next` is the last seq as text: continue with it as `after`."""
         checked_limit(limit)
-        after = after if cursor is None else place_of("events", cursor, int)
 
         def answer(snapshot: Snapshot) -> Page:
             rows = pages.events_after(snapshot, access, after, limit + 1)
-            following = cursor_of("events", rows[limit - 1][1]) if len(rows) > limit else None
+            following = str(rows[limit - 1][1]) if len(rows) > limit else None
             return Page([pages.wire_of(row) for row in rows[:limit]], following)
 
         return await self._read(answer)
@@ -177,7 +190,9 @@ class Timeline(Reader):
 
     async def older_message(self, tenant: str, conversation_id: str, seq: int) -> tuple[Message | None, int]:
         """A message as decisions need it (None: `seq` is no message) and the position of its shard at which this was true."""
-        return await self._read(lambda snapshot: self._older(snapshot, qualified(tenant, conversation_id), seq))
+        return await self._read(
+            lambda snapshot: self._older(snapshot, qualified(tenant, conversation_id), seq)
+        )
 
     async def marks_allowed(self, tenant: str, user_id: str, conversation_id: str, seq: int) -> None:
         """Whether the user may mark `seq` as read. Waits for what was received before it refuses.
@@ -215,7 +230,11 @@ class Timeline(Reader):
                 users.setdefault(str(emoji), set()).add(split(str(member))[1])
         reactions = immutables.Map({emoji: frozenset(ids) for emoji, ids in users.items()})
         message = Message(
-            author=event.actor, at=time_of(event.at), ordinal=event.data.ordinal, recalled=recalled, reactions=reactions
+            author=event.actor,
+            at=time_of(event.at),
+            ordinal=event.data.ordinal,
+            recalled=recalled,
+            reactions=reactions,
         )
         return message, position
 
@@ -231,7 +250,9 @@ def memberships(snapshot: Snapshot, tenant: str, user_id: str) -> list[Row]:
     return rows
 
 
-def _present_members(snapshot: Snapshot, stream: str, after: str | None, limit: int) -> tuple[list[Row], bool]:
+def _present_members(
+    snapshot: Snapshot, stream: str, after: str | None, limit: int
+) -> tuple[list[Row], bool]:
     """At most `limit` members now, and whether more follow."""
     present: list[Row] = []
     while rows := snapshot.scan(MEMBERS, (stream,), after=after, limit=limit + 1):
@@ -245,16 +266,13 @@ def _present_members(snapshot: Snapshot, stream: str, after: str | None, limit: 
 def _member_row(row: Row, user_id: str, name: str) -> MemberRow:
     _, _, role, alias, joined_at, _, muted_until, _, _, _, _ = row
     assert isinstance(joined_at, int)
-    until = None if not isinstance(muted_until, int) else "9999-12-31T23:59:59.999Z"
-    if isinstance(muted_until, int) and muted_until != FOREVER:
-        until = wire_time(muted_until)
     return MemberRow(
         user_id=user_id,
         name=name,
         role="member" if role is None else str(role),
         alias=None if alias is None else str(alias),
         joined_at=wire_time(joined_at),
-        muted_until=until,
+        muted_until=wire_time(muted_until) if isinstance(muted_until, int) else None,
     )
 
 
@@ -269,11 +287,20 @@ def _group(snapshot: Snapshot, tenant: str, user_id: str, group_id: str) -> dict
     shown: dict[str, Any] = {"conversation_id": group_id}
     if member is not None and member[7] is None:
         shown |= msgspec.json.decode(settings)
-        shown |= {"history_visible": bool(visible), "muted": bool(muted), "member_count": count, "my_role": member[2]}
+        shown |= {
+            "history_visible": bool(visible),
+            "muted": bool(muted),
+            "member_count": count,
+            "my_role": member[2],
+        }
         return {**shown, "dissolved": True} if dissolved is not None else shown
     known = msgspec.json.decode(settings)
     if known.get("join") in _ENTERABLE and dissolved is None:
-        return {**shown, **{name: known[name] for name in _STRANGERS_SEE if name in known}, "member_count": count}
+        return {
+            **shown,
+            **{name: known[name] for name in _STRANGERS_SEE if name in known},
+            "member_count": count,
+        }
     if member is not None and isinstance(member[10], bytes):
         return {**shown, **msgspec.json.decode(member[10]), "left": True}
     return None
@@ -293,4 +320,4 @@ def _require_membership(access: Access) -> None:
 
 
 def _may_mark(access: Access) -> bool:
-    return access.current or access.dissolved and access.role is not None
+    return access.current or (access.dissolved and access.role is not None)

@@ -90,7 +90,9 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
 """The fields of `data` by type, as the contract lists them; what else is stored stays inside."""
 _TIMES = frozenset({"until"})
 _STORED_AS = {"from": "from_"}
-_KEPT_WHEN_NONE = frozenset({("member_muted", "until"), ("member_alias_changed", "alias"), ("remark_changed", "remark")})
+_KEPT_WHEN_NONE = frozenset(
+    {("member_muted", "until"), ("member_alias_changed", "alias"), ("remark_changed", "remark")}
+)
 _DROPPED_WHEN_FALSE = frozenset({("message_recalled", "by_admin")})
 
 
@@ -99,7 +101,7 @@ def wire_event(recorded: Recorded) -> bytes:
     event = recorded.event
     # User ids, types and times hold no character that JSON escapes.
     return b'{"seq":%d,"type":"%b","actor":"%b","at":"%b","data":%b}' % (
-        recorded.seq,
+        recorded.seq or 0,
         event.TYPE.encode(),
         event.actor.encode(),
         wire_time(event.at).encode(),

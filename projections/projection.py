@@ -1,0 +1,192 @@
+"""One projection over one view store: the position rule, folding a batch, parking what cannot be read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import msgspec
+import structlog
+
+from domain.streams import StreamKind, kind_of
+from eventlog.record import Commit, Committed, Recorded
+from projections.store import PARKED, SCAN_ROWS_MAX, SKIPPED, UnitOfWork, ViewStore
+
+_log = structlog.get_logger(__name__)
+
+POSITIONS_IDLE_COMMITS = 2_000
+"""A batch that changes nothing writes no position until this many commits have passed: what is applied twice changes nothing either."""
+
+Apply = Callable[[UnitOfWork, Recorded], None]
+
+
+class Unreadable(msgspec.Struct, frozen=True):
+    """A commit whose events this code cannot decode."""
+
+    commit: Commit
+    error: str
+
+
+Received = Committed | Unreadable
+
+
+class Poison(Exception):
+    """Raised by a rebuild, which stops where continuous running parks."""
+
+
+class ParkedStream(msgspec.Struct, frozen=True, array_like=True):
+    """A stream that a projection could not read on."""
+
+    projection: str
+    stream: str
+    from_version: int
+    shard: int
+    position: int
+    at: int
+    error: str
+
+
+class Projection:
+    """Applies commits to a store. All methods block and belong to the store's writer thread.
+
+    `kinds`: only streams of these kinds are handed to `apply`. `parks` False: an event that cannot be applied raises Poison.
+    """
+
+    def __init__(
+        self,
+        store: ViewStore,
+        apply: Apply,
+        kinds: frozenset[StreamKind] | None = None,
+        *,
+        parks: bool = True,
+    ) -> None:
+        self.store = store
+        self.name = store.schema.name
+        self._apply = apply
+        self._kinds = kinds
+        self._parks = parks
+        self.positions: dict[int, int] = store.positions()
+        """Applied; the durable ones may lag behind by commits that changed nothing."""
+        self._unwritten: dict[int, int] = {}
+        self._unwritten_commits = 0
+        self._parked = {parked.stream for parked in self.parked()}
+        self.applied_events = 0
+        self.parked_events = 0
+
+    def take(self, batch: Sequence[Received]) -> None:
+        """Apply a batch; each shard's commits in position order without a hole. What was applied before is dropped."""
+        fresh, positions = self._fresh(batch)
+        if not positions:
+            return
+        work = UnitOfWork(self.store.get)
+        try:
+            events = 0
+            for received in fresh:
+                if type(received) is not Committed:
+                    raise _Unapplied
+                for row in received.events:
+                    self._apply(work, row)
+                events += len(received.events)
+        except Exception:  # noqa: BLE001
+            # Which one it was is found by applying them one by one, each upon its own unit of work.
+            work = UnitOfWork(self.store.get)
+            events = sum(self._take_one(work, received) for received in fresh)
+        self._write(work, positions, len(batch))
+        self.applied_events += events
+
+    def flush_positions(self) -> None:
+        """Make the positions durable, also after batches that changed nothing."""
+        if self._unwritten:
+            self.store.apply(UnitOfWork(self.store.get), self._unwritten)
+            self._unwritten, self._unwritten_commits = {}, 0
+
+    def parked(self) -> list[ParkedStream]:
+        """The parked streams."""
+        with self.store.snapshot() as snapshot:
+            rows = snapshot.scan(PARKED, (), limit=SCAN_ROWS_MAX)
+        return [msgspec.convert((self.name, *row), ParkedStream) for row in rows]
+
+    def retry(self, stream: str, commits: Iterable[Received], skip: tuple[int, str] | None = None) -> bool:
+        """Apply the events of a parked stream up to the view's position; whether it is parked no longer.
+
+        `commits` are the stream's from the parked version on, to the end. `skip`: a version to leave out, and why.
+        """
+        work = UnitOfWork(self.store.get)
+        parked = work.get(PARKED, (stream,))
+        if parked is None:
+            return True
+        work.delete(PARKED, (stream,))
+        if skip is not None:
+            work.put(SKIPPED, (stream, *skip))
+        self._parked.discard(stream)
+        for received in commits:
+            if received.commit.position <= self.positions.get(received.commit.shard, 0):
+                self._take_one(work, received, from_version=int(parked[1] or 0))
+        self.store.apply(work, {})
+        return stream not in self._parked
+
+    def _fresh(self, batch: Sequence[Received]) -> tuple[list[Received], dict[int, int]]:
+        fresh: list[Received] = []
+        positions: dict[int, int] = {}
+        applied = self.positions
+        for received in batch:
+            commit = received.commit
+            shard, position = commit.shard, commit.position
+            last = positions.get(shard) or applied.get(shard, 0)
+            if position <= last:
+                continue
+            if position != last + 1:
+                raise RuntimeError(f"{self.name}: position {position} of shard {shard} follows {last}")
+            positions[shard] = position
+            if commit.stream not in self._parked and (
+                self._kinds is None or kind_of(commit.stream) in self._kinds
+            ):
+                fresh.append(received)
+        return fresh, positions
+
+    def _take_one(self, work: UnitOfWork, received: Received, from_version: int = 0) -> int:
+        """Apply one commit, or park its stream; the number of events applied."""
+        commit = received.commit
+        if commit.stream in self._parked:
+            return 0
+        if isinstance(received, Unreadable):
+            version = max(commit.first_version, from_version)
+            if commit.events_count == 1 and work.get(SKIPPED, (commit.stream, version)) is not None:
+                return 0
+            self._park(work, commit, version, received.error)
+            return 0
+        applied = 0
+        for row in received.events:
+            if row.version < from_version or work.get(SKIPPED, (row.stream, row.version)) is not None:
+                continue
+            inner = work.nested()
+            try:
+                self._apply(inner, row)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the rest goes on
+                self._park(work, commit, row.version, type(error).__name__, error)
+                return applied
+            work.merge(inner)
+            applied += 1
+        return applied
+
+    def _park(
+        self, work: UnitOfWork, commit: Commit, version: int, reason: str, error: Exception | None = None
+    ) -> None:
+        if not self._parks:
+            raise Poison(f"{self.name}: {commit.stream} version {version}: {reason}") from error
+        row = (commit.stream, version, commit.shard, commit.position, commit.at, reason)
+        work.put(PARKED, row)
+        self._parked.add(commit.stream)
+        self.parked_events += 1
+        _log.error("stream parked", projection=self.name, stream=commit.stream, version=version, error=reason)
+
+    def _write(self, work: UnitOfWork, positions: Mapping[int, int], commits: int) -> None:
+        self._unwritten.update(positions)
+        self._unwritten_commits += commits
+        if not work.empty or self._unwritten_commits >= POSITIONS_IDLE_COMMITS:
+            self.store.apply(work, self._unwritten)
+            self._unwritten, self._unwritten_commits = {}, 0
+        self.positions.update(positions)
+
+
+class _Unapplied(Exception):
+    """A batch holds something unreadable."""

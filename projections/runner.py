@@ -1,0 +1,330 @@
+"""The runner: follows the bus, lingers, and hands batches to the projections in one writer thread.
+
+The bus is only a hint of what the log holds: what was missed, refused by a full queue or came out of order is read from the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import msgspec
+import structlog
+
+from domain.errors import Problem
+from eventlog.bus import Bus
+from eventlog.codec import EventCodec
+from eventlog.port import Log
+from eventlog.record import Commit, Committed
+from eventlog.registry import UnknownEventError
+from projections.projection import ParkedStream, Projection, Received, Unreadable
+
+_log = structlog.get_logger(__name__)
+
+STREAM_COMMITS_MAX = 1_000
+T = TypeVar("T")
+
+
+class RunnerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """`linger_ms`: how long a batch gathers. `queue_commits_max`: what waits in memory; more is read from the log again."""
+
+    linger_ms: int = 25
+    queue_commits_max: int = 20_000
+    span_commits: int = 1_000
+    failure_pause_ms: int = 500
+
+
+class RunnerMetrics:
+    """Plain counters."""
+
+    __slots__ = ("batches", "commits", "failures", "refills")
+
+    def __init__(self) -> None:
+        self.batches = 0
+        self.commits = 0
+        self.refills = 0
+        self.failures = 0
+
+
+class Runner:
+    """Owns the pump task and the writer thread. Use `start` after the log is open and before commands run; `close` drains."""
+
+    def __init__(
+        self,
+        log: Log,
+        bus: Bus,
+        codec: EventCodec,
+        projections: Sequence[Projection],
+        settings: RunnerSettings | None = None,
+    ) -> None:
+        self._log = log
+        self._bus = bus
+        self._codec = codec
+        self.projections = list(projections)
+        self._settings = settings or RunnerSettings()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="views-write")
+        self._queue: list[Received] = []
+        self._received: dict[int, int] = {}
+        """The newest position of each shard that is applied or queued."""
+        self._seen: dict[int, int] = {}
+        """The newest position of each shard that the bus or the log told of."""
+        self._behind: set[int] = set()
+        """Shards with something in the log that is not queued."""
+        self._wake = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._closing = False
+        self._pump: asyncio.Task[None] | None = None
+        self._unfollow: Callable[[], None] | None = None
+        self._waiters: list[tuple[dict[int, int], asyncio.Future[None]]] = []
+        self._turn = asyncio.Lock()
+        self.metrics = RunnerMetrics()
+
+    async def start(self) -> None:
+        """Follow the bus and catch up with the log in the background; `caught_up` waits for it."""
+        self._received = self.positions()
+        self._unfollow = self._bus.follow(self._follow)
+        self._note_heads({shard: head.position for shard, head in (await self._log.heads()).items()})
+        self._pump = asyncio.get_running_loop().create_task(self._run(), name="views-pump")
+
+    def positions(self) -> dict[int, int]:
+        """What every projection has applied, by shard."""
+        shards = {shard for projection in self.projections for shard in projection.positions}
+        applied = {s: min((p.positions.get(s, 0) for p in self.projections), default=0) for s in shards}
+        return {shard: position for shard, position in applied.items() if position}
+
+    @property
+    def lag_commits(self) -> int:
+        """How many known commits are not in all views."""
+        positions = self.positions()
+        return sum(max(0, seen - positions.get(shard, 0)) for shard, seen in self._seen.items())
+
+    def kick(self) -> None:
+        """Apply what waits at once, without lingering."""
+        self._hurry.set()
+        self._wake.set()
+
+    async def caught_up(self, positions: Mapping[int, int], timeout_s: float = 2.0) -> None:
+        """Wait until all views hold these positions. Raises Problem("unavailable") after `timeout_s`. Cancellation leaves nothing."""
+        if self._holds(positions):
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiter = (dict(positions), future)
+        self._waiters.append(waiter)
+        self._look_for(positions)
+        self.kick()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await future
+        except TimeoutError:
+            raise Problem(
+                "unavailable", "the views are behind", retry_after_ms=self._settings.linger_ms
+            ) from None
+        finally:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+
+    async def freshen(self) -> None:
+        """Wait until everything that was told of before is in the views."""
+        await self.caught_up(dict(self._seen))
+
+    async def in_writer(self, work: Callable[[], T]) -> T:
+        """Run `work` in the writer thread while no batch is applied."""
+        async with self._turn:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def parked(self) -> list[ParkedStream]:
+        """All parked streams of all projections."""
+        return await self.in_writer(
+            lambda: [parked for projection in self.projections for parked in projection.parked()]
+        )
+
+    async def retry(self, projection_name: str, stream: str, *, skip_because: str | None = None) -> bool:
+        """Read a parked stream on; with `skip_because` without the event it stopped at. Whether it is parked no longer.
+
+        Raises `not_found` for what is not parked.
+        """
+        projection = next((p for p in self.projections if p.name == projection_name), None)
+        parked = next(
+            (p for p in await self.parked() if p.projection == projection_name and p.stream == stream), None
+        )
+        if projection is None or parked is None:
+            raise Problem("not_found", "no such parked stream")
+        skip = None if skip_because is None else (parked.from_version, skip_because)
+        async with self._turn:
+            commits = [received async for received in self._stream(parked)]
+            return await asyncio.get_running_loop().run_in_executor(
+                self._thread, projection.retry, stream, commits, skip
+            )
+
+    async def close(self) -> None:
+        """Apply what was received, make the positions durable, end the task and the thread. Idempotent."""
+        if self._unfollow is not None:
+            self._unfollow()
+            self._unfollow = None
+        self._closing = True
+        self.kick()
+        if self._pump is not None:
+            await asyncio.gather(self._pump, return_exceptions=True)
+            self._pump = None
+        for _, future in self._waiters:
+            if not future.done():
+                future.set_exception(Problem("unavailable", "the views are closed"))
+        self._waiters.clear()
+        await asyncio.to_thread(self._thread.shutdown)
+
+    # The bus's side
+
+    def _follow(self, batch: Sequence[Committed]) -> None:
+        received = self._received
+        for committed in batch:
+            commit = committed.commit
+            shard, position = commit.shard, commit.position
+            last = received.get(shard, 0)
+            if position <= last:
+                continue
+            self._seen[shard] = max(position, self._seen.get(shard, 0))
+            if (
+                position == last + 1
+                and shard not in self._behind
+                and len(self._queue) < self._settings.queue_commits_max
+            ):
+                self._queue.append(committed)
+                received[shard] = position
+            else:
+                self._behind.add(shard)
+        self._wake.set()
+
+    def _note_heads(self, heads: Mapping[int, int]) -> None:
+        for shard, position in heads.items():
+            self._seen[shard] = max(position, self._seen.get(shard, 0))
+            if position > self._received.get(shard, 0):
+                self._behind.add(shard)
+        self._wake.set()
+
+    def _look_for(self, positions: Mapping[int, int]) -> None:
+        """Positions that nobody told of yet may be in the log already."""
+        for shard, position in positions.items():
+            if position > self._received.get(shard, 0):
+                self._behind.add(shard)
+
+    # The pump
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            try:
+                await self._linger()
+                self._wake.clear()
+                self._hurry.clear()
+                await self._turn_over()
+            except Exception as error:  # noqa: BLE001
+                # Nothing is lost: views stand at their positions and the rest is read from the log.
+                self.metrics.failures += 1
+                _log.error("views cannot follow", error=type(error).__name__, exc_info=error)
+                self._start_over()
+                if self._closing:
+                    return
+                await asyncio.sleep(self._settings.failure_pause_ms / 1_000)
+                self._wake.set()
+            if self._closing and not self._queue and not self._behind:
+                await asyncio.get_running_loop().run_in_executor(self._thread, self._flush_positions)
+                return
+
+    async def _linger(self) -> None:
+        """Let a batch gather; `kick` cuts it short."""
+        try:
+            async with asyncio.timeout(self._settings.linger_ms / 1_000):
+                await self._hurry.wait()
+        except TimeoutError:
+            return
+
+    async def _turn_over(self) -> None:
+        while self._queue or self._behind:
+            batch, self._queue = self._queue, []
+            if batch:
+                await self._apply(batch)
+            for shard in tuple(self._behind):
+                await self._refill(shard)
+        self._tell_waiters()
+
+    async def _refill(self, shard: int) -> None:
+        """Queue nothing for the shard until the log has no more; then the bus goes on where the log ended."""
+        self.metrics.refills += 1
+        while True:
+            after = self._received.get(shard, 0)
+            commits = await self._log.read_shard(shard, after, self._settings.span_commits)
+            if not commits:
+                if self._seen.get(shard, 0) > after:
+                    raise RuntimeError(f"the log of shard {shard} ends before what the bus told of")
+                self._behind.discard(shard)
+                return
+            self._received[shard] = commits[-1].position
+            self._seen[shard] = max(commits[-1].position, self._seen.get(shard, 0))
+            await self._apply(
+                await asyncio.get_running_loop().run_in_executor(self._thread, self._decode, commits)
+            )
+
+    async def _apply(self, batch: Sequence[Received]) -> None:
+        def apply() -> None:
+            for projection in self.projections:
+                projection.take(batch)
+
+        await self.in_writer(apply)
+        self.metrics.batches += 1
+        self.metrics.commits += len(batch)
+        self._tell_waiters()
+
+    def _decode(self, commits: Sequence[Commit]) -> list[Received]:
+        return decoded(self._codec, commits)
+
+    def _start_over(self) -> None:
+        self._queue.clear()
+        self._received = self.positions()
+        self._behind.update(self._seen)
+
+    def _flush_positions(self) -> None:
+        for projection in self.projections:
+            projection.flush_positions()
+
+    def _holds(self, positions: Mapping[int, int]) -> bool:
+        return all(
+            projection.positions.get(shard, 0) >= position
+            for projection in self.projections
+            for shard, position in positions.items()
+        )
+
+    def _tell_waiters(self) -> None:
+        if not self._waiters:
+            return
+        waiting = []
+        for positions, future in self._waiters:
+            if future.done():
+                continue
+            if self._holds(positions):
+                future.set_result(None)
+            else:
+                waiting.append((positions, future))
+        self._waiters = waiting
+
+    async def _stream(self, parked: ParkedStream) -> AsyncIterator[Received]:
+        after = parked.from_version - 1
+        while True:
+            commits = await self._log.read_stream(parked.shard, parked.stream, after, STREAM_COMMITS_MAX)
+            if not commits:
+                return
+            for received in decoded(self._codec, commits):
+                yield received
+            after = commits[-1].first_version + commits[-1].events_count - 1
+
+
+def decoded(codec: EventCodec, commits: Sequence[Commit]) -> list[Received]:
+    """The commits with their events; what cannot be decoded is marked so."""
+    received: list[Received] = []
+    for commit in commits:
+        try:
+            received.append(codec.decode(commit))
+        except UnknownEventError as error:
+            received.append(Unreadable(commit, str(error)[:200]))
+    return received

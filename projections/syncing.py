@@ -1,0 +1,209 @@
+"""What a client missed: the answers of `sync` and `hello`, from one moment of the timeline and the inbox."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from domain.streams import inbox_stream
+from projections import pages
+from projections.access import Access, access_from
+from projections.cursors import cursor_of, place_of
+from projections.numbers import numbers_of
+from projections.personal import ME_EVENTS, ME_HEADS
+from projections.shapes import Behind, HelloAnswer, SyncAnswer, SyncedConversation
+from projections.store import Snapshot
+from projections.tables import HEADS
+from projections.timeline import memberships
+
+ME = "me"
+HELLO_EVENTS_MAX = 1_000
+SYNC_CONVERSATIONS_MAX = 500
+"""The most conversations of one sync answer; more follow by `next`."""
+_DONE = -1
+"""In a cursor: the named conversation was served to its end."""
+
+
+class Place(msgspec.Struct, frozen=True, array_like=True):
+    """Where a sync goes on: within `conversation_id` behind `seq`, or behind that conversation."""
+
+    conversation_id: str
+    seq: int
+
+
+class Missed:
+    """The conversations of one user in one moment."""
+
+    def __init__(self, timeline: Snapshot, inbox: Snapshot, tenant: str, user_id: str) -> None:
+        self._timeline = timeline
+        self._inbox = inbox
+        self._me = inbox_stream(tenant, user_id)
+        found = (access_from(timeline, row) for row in memberships(timeline, tenant, user_id))
+        self.accesses: dict[str, Access] = {a.conversation_id: a for a in found if a is not None}
+
+    def known(self, conversation_id: str) -> bool:
+        """Whether the user may ask for it."""
+        return conversation_id == ME or conversation_id in self.accesses
+
+    def listed(self) -> Iterator[str]:
+        """What a client is told of unasked; a pair's conversation from its first message on."""
+        yield ME
+        for conversation_id, access in self.accesses.items():
+            head = self._timeline.get(HEADS, (access.stream,))
+            if access.kind == "group" or (head is not None and head[2]):
+                yield conversation_id
+
+    def head(self, conversation_id: str) -> int:
+        """The highest seq that the user may see."""
+        if conversation_id == ME:
+            row = self._inbox.get(ME_HEADS, (self._me,))
+            return 0 if row is None else _int(row[1])
+        return self.accesses[conversation_id].head
+
+    def activity(self, conversation_id: str) -> int:
+        """The time of the newest event."""
+        if conversation_id == ME:
+            row = self._inbox.get(ME_HEADS, (self._me,))
+            return 0 if row is None else _int(row[2])
+        row = self._timeline.get(HEADS, (self.accesses[conversation_id].stream,))
+        return 0 if row is None else _int(row[4])
+
+    def events(self, conversation_id: str, after: int, limit: int) -> list[tuple[int, msgspec.Raw]]:
+        """(seq, wire event), ascending, behind `after`."""
+        if conversation_id == ME:
+            rows = self._inbox.scan(ME_EVENTS, (self._me,), after=after, limit=limit)
+            return [(_int(row[1]), _raw(row[2])) for row in rows]
+        rows = pages.events_after(self._timeline, self.accesses[conversation_id], after, limit)
+        return [(pages.seq_of(row), pages.wire_of(row)) for row in rows]
+
+    def newest(self, conversation_id: str, limit: int) -> list[tuple[int, msgspec.Raw]]:
+        """The newest events, ascending."""
+        if limit == 0:
+            return []
+        if conversation_id == ME:
+            rows = self._inbox.scan(ME_EVENTS, (self._me,), descending=True, limit=limit)
+            return [(_int(row[1]), _raw(row[2])) for row in reversed(rows)]
+        access = self.accesses[conversation_id]
+        rows = pages.events_before(self._timeline, access, access.head + 1, limit)
+        return [(pages.seq_of(row), pages.wire_of(row)) for row in reversed(rows)]
+
+    def row(
+        self, conversation_id: str, events: list[tuple[int, msgspec.Raw]], complete: bool
+    ) -> SyncedConversation:
+        """The conversation in an answer."""
+        raw = [wire for _, wire in events]
+        head = self.head(conversation_id)
+        if conversation_id == ME:
+            return SyncedConversation(
+                first_seq=1, head=head, read_seq=head, unread=0, mentions=0, events=raw, complete=complete
+            )
+        access = self.accesses[conversation_id]
+        numbers = numbers_of(self._timeline, self._inbox, access)
+        return SyncedConversation(
+            first_seq=access.first_seq,
+            head=head,
+            read_seq=numbers.read_seq,
+            unread=numbers.unread,
+            mentions=numbers.mentions,
+            events=raw,
+            complete=complete,
+            left=not access.current,
+        )
+
+
+def sync_answer(
+    missed: Missed,
+    have: Mapping[str, int],
+    log_id: str,
+    *,
+    limit: int,
+    recent: int,
+    only: bool,
+    cursor: str | None,
+) -> SyncAnswer:
+    """One page of a sync. Conversations come by id, so that pages neither repeat nor lose one while new events arrive."""
+    place = None if cursor is None else place_of("sync", cursor, Place)
+    ids = {name for name in have if missed.known(name)}
+    if not only:
+        ids.update(missed.listed())
+    conversations: dict[str, SyncedConversation] = {}
+    following: Place | None = None
+    previous = Place("", _DONE)
+    for conversation_id in sorted(ids):
+        after = have.get(conversation_id)
+        if place is not None and conversation_id <= place.conversation_id:
+            if conversation_id < place.conversation_id or place.seq == _DONE:
+                continue
+            after = None if after is None else max(after, place.seq)
+        if limit <= 0 or len(conversations) >= SYNC_CONVERSATIONS_MAX:
+            following = previous
+            break
+        row, events, end = _synced(missed, conversation_id, have.get(conversation_id), after, limit, recent)
+        if row is None:
+            following = previous
+            break
+        conversations[conversation_id] = row
+        limit -= events
+        previous = Place(conversation_id, end)
+        if end != _DONE:
+            following = previous
+            break
+    return SyncAnswer(
+        log_id=log_id,
+        conversations=conversations,
+        complete=following is None,
+        next=None if following is None else cursor_of("sync", following),
+    )
+
+
+def _synced(
+    missed: Missed, conversation_id: str, have: int | None, after: int | None, limit: int, recent: int
+) -> tuple[SyncedConversation | None, int, int]:
+    """(row, number of events, where it ends); no row when its newest events do not fit any more."""
+    if have is None or after is None:
+        newest = missed.newest(conversation_id, recent)
+        if len(newest) > limit:
+            return None, 0, _DONE
+        return missed.row(conversation_id, newest, True), len(newest), _DONE
+    head = missed.head(conversation_id)
+    if have > head:
+        return SyncedConversation(reset=True, head=head), 0, _DONE
+    events = missed.events(conversation_id, after, limit + 1)
+    complete = len(events) <= limit
+    events = events[:limit]
+    return missed.row(conversation_id, events, complete), len(events), _DONE if complete else events[-1][0]
+
+
+def hello_answer(missed: Missed, have: Mapping[str, int]) -> HelloAnswer:
+    """What a hello with `have` is told."""
+    names = sorted((name for name in have if missed.known(name)), key=missed.activity, reverse=True)
+    conversations: dict[str, SyncedConversation] = {}
+    behind: list[Behind] = []
+    remaining = HELLO_EVENTS_MAX
+    exhausted = False
+    for name in names:
+        head = missed.head(name)
+        if have[name] > head:
+            conversations[name] = SyncedConversation(reset=True, head=head)
+            continue
+        events = missed.events(name, have[name], HELLO_EVENTS_MAX + 1)
+        too_many = len(events) > HELLO_EVENTS_MAX
+        exhausted = exhausted or (len(events) > remaining and not too_many)
+        if too_many or (exhausted and events):
+            behind.append(Behind(name, have[name], head))
+            continue
+        conversations[name] = missed.row(name, events, True)
+        remaining -= len(events)
+    upto = {name: missed.head(name) for name in (ME, *missed.accesses)}
+    return HelloAnswer(conversations=conversations, behind=behind, upto=upto)
+
+
+def _int(value: object) -> int:
+    assert isinstance(value, int)
+    return value
+
+
+def _raw(value: object) -> msgspec.Raw:
+    assert isinstance(value, bytes)
+    return msgspec.Raw(value)

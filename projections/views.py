@@ -1,0 +1,131 @@
+"""All read models of one server: their files, the runner that feeds them, and their readers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from domain.streams import StreamKind
+from eventlog.bus import Bus
+from eventlog.codec import EventCodec
+from eventlog.port import Log
+from projections import audit_trail, directory, personal, search, timeline
+from projections.audit_trail import AuditTrail
+from projections.directory import Directory
+from projections.inbox import Inbox
+from projections.projection import Apply, ParkedStream, Projection
+from projections.reading import READER_THREADS, READS_WAITING_MAX, Reads, Source
+from projections.runner import Runner, RunnerMetrics, RunnerSettings
+from projections.search import Search
+from projections.sqlite import SqliteViewStore
+from projections.store import Schema, ViewStore
+from projections.timeline import Timeline
+
+CONVERSATION_KINDS = frozenset({StreamKind.GROUP, StreamKind.DIRECT})
+
+
+class ReadModel(msgspec.Struct, frozen=True):
+    """A projection's schema and function; `kinds` None: events of all streams."""
+
+    schema: Schema
+    apply: Apply
+    kinds: frozenset[StreamKind] | None = None
+
+
+READ_MODELS: Mapping[str, ReadModel] = {
+    model.schema.name: model
+    for model in (
+        ReadModel(timeline.SCHEMA, timeline.apply, CONVERSATION_KINDS),
+        ReadModel(personal.SCHEMA, personal.apply, personal.KINDS),
+        ReadModel(directory.SCHEMA, directory.apply, directory.KINDS),
+        ReadModel(search.SCHEMA, search.apply, search.KINDS),
+        ReadModel(audit_trail.SCHEMA, audit_trail.apply),
+    )
+}
+
+
+class ViewsSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The bounds of the read side."""
+
+    runner: RunnerSettings = RunnerSettings()
+    reader_threads: int = READER_THREADS
+    reads_waiting_max: int = READS_WAITING_MAX
+
+
+class Views:
+    """Open with `Views.open`. Readers: `timeline`, `inbox`, `directory`, `search`, `audit_trail`."""
+
+    def __init__(self, folder: Path, log: Log, bus: Bus, codec: EventCodec, settings: ViewsSettings) -> None:
+        self.folder = folder
+        self.log = log
+        self.codec = codec
+        self._reads = Reads(settings.reader_threads, settings.reads_waiting_max)
+        self._projections = {
+            name: Projection(self._opened(model.schema), model.apply, model.kinds)
+            for name, model in READ_MODELS.items()
+        }
+        self.runner = Runner(log, bus, codec, list(self._projections.values()), settings.runner)
+        source, reads = self._source, self._reads
+        self.directory = Directory(reads, source("directory"))
+        names = self.directory.names_now
+        self.timeline = Timeline(reads, source("timeline"), names, self.runner.freshen, log.shard_count)
+        self.inbox = Inbox(reads, source("timeline"), source("inbox"), names, log.log_id)
+        self.search = Search(reads, source("search"), source("timeline"))
+        self.audit_trail = AuditTrail(reads, source("audit_trail"))
+
+    @classmethod
+    async def open(
+        cls, folder: Path, log: Log, bus: Bus, codec: EventCodec, settings: ViewsSettings | None = None
+    ) -> Views:
+        """Open the view files in `folder` (made if absent) and start to follow; `caught_up` waits for what the log already holds.
+
+        View files of another log are thrown away and made anew.
+        """
+        views = cls(folder, log, bus, codec, settings or ViewsSettings())
+        await views.runner.start()
+        return views
+
+    @property
+    def metrics(self) -> RunnerMetrics:
+        """Counters of the runner."""
+        return self.runner.metrics
+
+    @property
+    def lag_commits(self) -> int:
+        """How many known commits are not in all views yet."""
+        return self.runner.lag_commits
+
+    def positions(self) -> Mapping[int, int]:
+        """What all views hold, by shard."""
+        return self.runner.positions()
+
+    def kick(self) -> None:
+        """Apply what waits at once."""
+        self.runner.kick()
+
+    async def caught_up(self, positions: Mapping[int, int], timeout_s: float = 2.0) -> None:
+        """Wait until all views hold these positions. Raises Problem("unavailable") after `timeout_s`."""
+        await self.runner.caught_up(positions, timeout_s)
+
+    async def parked(self) -> list[ParkedStream]:
+        """All parked streams."""
+        return await self.runner.parked()
+
+    async def retry(self, projection: str, stream: str, *, skip_because: str | None = None) -> bool:
+        """Read a parked stream on; see Runner.retry."""
+        return await self.runner.retry(projection, stream, skip_because=skip_because)
+
+    async def close(self) -> None:
+        """Drain the runner, wait for reads, close the files."""
+        await self.runner.close()
+        await self._reads.close()
+        for projection in self._projections.values():
+            projection.store.close()
+
+    def _source(self, name: str) -> Source:
+        return lambda: self._projections[name].store
+
+    def _opened(self, schema: Schema) -> ViewStore:
+        return SqliteViewStore(self.folder / f"{schema.name}-v{schema.version}.db", schema, self.log.log_id)
