@@ -15,11 +15,11 @@ from projections.cursors import cursor_of, place_of
 from projections.messages import NULL, message_row
 from projections.numbers import numbers_of
 from projections.personal import ME_EVENTS, ME_HEADS
-from projections.reading import LIMIT_DEFAULT, Names, Reads, Source, checked_limit
+from projections.reading import LIMIT_DEFAULT, Freshen, Names, Reads, Source, checked_limit
 from projections.shapes import ConversationRow, HelloAnswer, Numbers, Page, Person, SyncAnswer
 from projections.store import Row, Snapshot
 from projections.syncing import Missed, hello_answer, sync_answer
-from projections.tables import CONVERSATIONS, EVENTS, HEADS
+from projections.tables import CONVERSATIONS, EVENTS, HEADS, MEMBERS
 from projections.timeline import memberships
 
 SYNC_LIMIT_DEFAULT = 500
@@ -34,11 +34,14 @@ _encode = msgspec.json.Encoder().encode
 class Inbox:
     """Reads over the timeline's and the inbox's snapshot of one moment."""
 
-    def __init__(self, reads: Reads, timeline: Source, inbox: Source, names: Names, log_id: str) -> None:
+    def __init__(
+        self, reads: Reads, timeline: Source, inbox: Source, names: Names, freshen: Freshen, log_id: str
+    ) -> None:
         self._reads = reads
         self._timeline = timeline
         self._inbox = inbox
         self._names = names
+        self._freshen = freshen
         self._log_id = log_id
 
     async def conversations(
@@ -66,8 +69,8 @@ class Inbox:
             access = access_of(timeline, tenant, user_id, conversation_id)
             if access is None:
                 return None
-            members = memberships(timeline, tenant, user_id)
-            member = next(row for row in members if row[0] == access.stream)
+            member = timeline.get(MEMBERS, (access.stream, access.member))
+            assert member is not None
             return self._row(timeline, inbox, access, member)
 
         return await self._read(answer)
@@ -125,11 +128,17 @@ class Inbox:
                 missed, have, self._log_id, limit=limit, recent=newest, only=only, cursor=cursor
             )
 
+        first = await self._read(answer)
+        if not any(row.reset for row in first.conversations.values()):
+            return first
+        # A seq above the head may only mean that this view lingers.
+        await self._freshen()
         return await self._read(answer)
 
     async def hello(self, tenant: str, user_id: str, have: Mapping[str, int]) -> HelloAnswer:
         """What a hello with `have` is told. Raises `validation_failed` for a bad `have`."""
         checked_have(have)
+        await self._freshen()
         return await self._read(
             lambda timeline, inbox: hello_answer(Missed(timeline, inbox, tenant, user_id), have)
         )

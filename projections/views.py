@@ -71,7 +71,7 @@ class Views:
         self.directory = Directory(reads, source("directory"))
         names = self.directory.names_now
         self.timeline = Timeline(reads, source("timeline"), names, self.runner.freshen, log.shard_count)
-        self.inbox = Inbox(reads, source("timeline"), source("inbox"), names, log.log_id)
+        self.inbox = Inbox(reads, source("timeline"), source("inbox"), names, self.runner.freshen, log.log_id)
         self.search = Search(reads, source("search"), source("timeline"))
         self.audit_trail = AuditTrail(reads, source("audit_trail"))
 
