@@ -20,6 +20,8 @@ from gateways.rest.routing import MemberRoute
 from gateways.sending import sending
 from projections.shapes import Access
 
+CURSOR_DIGITS_MAX = 18
+
 router = APIRouter(prefix="/v1/conversations/{conversation_id}", route_class=MemberRoute, tags=["messages"])
 
 
@@ -140,15 +142,21 @@ async def list_events(
     cursor: Cursor = None,
 ) -> Response:
     """The events behind `after`, ascending. `me` is the caller's own stream."""
-    views = call.services.views
+    views, position = call.services.views, _position(after, cursor)
     if conversation_id == ME:
-        return call.page(
-            await views.inbox.me_events(
-                call.caller.tenant, call.user_id, after=after or 0, limit=limit, cursor=cursor
-            )
-        )
+        caller = call.caller
+        return call.page(await views.inbox.me_events(caller.tenant, caller.user_id, after=position, limit=limit))
     access = await access_to(call, conversation_id)
-    return call.page(await views.timeline.events(access, after=after or 0, limit=limit, cursor=cursor))
+    return call.page(await views.timeline.events(access, after=position, limit=limit))
+
+
+def _position(after: int | None, cursor: str | None) -> int:
+    """Where a page of events starts: their cursor is the last seq."""
+    if cursor is None:
+        return after or 0
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= CURSOR_DIGITS_MAX):
+        raise invalid("cursor", "is no cursor of this list")
+    return int(cursor)
 
 
 async def _act(call: Call, conversation_id: str, command: Command, payload: Any = None) -> Response:
