@@ -144,7 +144,7 @@ export class Chat {
     this.dispatch({ type: "event", event });
     const id = event.conversation_id;
     if (id === "me") return;
-    if (this.state.conversations[id] === undefined) this.#meetConversation(id);
+    if (this.state.conversations[id] === undefined) this.#meetConversation(id, event.at);
     const isMine = event.data?.user_id === this.state.me?.user_id;
     if (isMine && event.type === "member_added") this.quietly(() => this.loadConversation(id));
     if (this.state.timelines[id] || this.state.members[id]) this.people.learn(peopleOf(event));
@@ -159,10 +159,10 @@ export class Chat {
     if (reaction && reaction.count > REACTION_USERS_SHOWN) this.quietly(() => this.history.row(id, data.target));
   }
 
-  #meetConversation(id) {
+  #meetConversation(id, at) {
     if (this.#asked.has(id)) return;
     this.#asked.add(id);
-    this.quietly(() => this.loadConversation(id)).finally(() => this.#asked.delete(id));
+    this.quietly(() => this.loadConversation(id, at)).finally(() => this.#asked.delete(id));
   }
 
   // --- conversations ------------------------------------------------------------------------------------------------
@@ -172,15 +172,16 @@ export class Chat {
     this.#haveRows(rows);
   }
 
-  async loadConversation(id) {
+  /** Fetches one conversation; `active_at` says when it was last heard of, if it has no messages. */
+  async loadConversation(id, active_at) {
     const row = await this.api.conversation(id);
-    this.#haveRows([row]);
+    this.#haveRows([row], active_at);
     return row;
   }
 
-  #haveRows(rows) {
+  #haveRows(rows, active_at) {
     for (const row of rows) this.socket.book.startUnlessCounting(row.conversation_id, row.head ?? 0);
-    this.dispatch({ type: "inbox_loaded", rows });
+    this.dispatch({ type: "inbox_loaded", rows, active_at });
     this.people.learn(rows.map((row) => row.last_message?.actor).filter(Boolean));
   }
 
@@ -188,7 +189,7 @@ export class Chat {
   async open(id) {
     if (location.hash !== `#/c/${encodeURIComponent(id)}`) location.hash = `#/c/${encodeURIComponent(id)}`;
     if (this.state.open === id) return;
-    if (this.state.conversations[id] === undefined) await this.loadConversation(id);
+    if (this.state.conversations[id] === undefined) await this.loadConversation(id, new Date().toISOString());
     this.dispatch({ type: "opened", id });
     this.#fillOpen();
     const conversation = this.state.conversations[id];

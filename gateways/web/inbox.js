@@ -19,14 +19,20 @@ function activityOf(conversation) {
   return conversation.active_at ?? conversation.last_message?.at ?? "";
 }
 
-/** Rows of `GET /v1/conversations` over what is known; a row replaces the older one of the same id. */
-export function withRows(conversations, rows) {
+/**
+ * Rows of `GET /v1/conversations` (newest activity first) over what is known; a row replaces the older one of the same
+ * id. The time of its activity is its last message's; one without messages keeps its place beside its neighbours, or
+ * counts as active at `active_at`, when it was met by an event.
+ */
+export function withRows(conversations, rows, active_at) {
   const next = { ...conversations };
+  let above = active_at ?? rows.find((row) => row.last_message)?.last_message.at;
   for (const row of rows) {
     const before = next[row.conversation_id];
     // An answer that was under way while newer events came in must not turn the numbers back.
     if (before !== undefined && (before.head ?? 0) > (row.head ?? 0)) continue;
-    next[row.conversation_id] = { left: false, ...row, active_at: row.last_message?.at ?? before?.active_at };
+    above = row.last_message?.at ?? before?.active_at ?? above;
+    next[row.conversation_id] = { left: false, ...row, active_at: above };
   }
   return next;
 }

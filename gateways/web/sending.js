@@ -14,6 +14,7 @@ const contentBytes = (content) => new TextEncoder().encode(JSON.stringify(conten
 /** The optimistic sender. A line that breaks leaves messages as they are; `pump` on the next line repeats the same ids. */
 export class Sender {
   #running = new Set();
+  #user = null;
 
   constructor({ store, request, isOnline, keep = sessionStorage, later = (run, ms) => setTimeout(run, ms), now = () => new Date() }) {
     this.store = store;
@@ -30,12 +31,14 @@ export class Sender {
   restore(user_id) {
     const text = this.keep.getItem(KEPT_KEY);
     const kept = text ? JSON.parse(text) : null;
+    this.#user = user_id;
     if (kept?.user_id === user_id) this.store.dispatch({ type: "outbox_restored", entries: kept.entries });
   }
 
   #remember() {
     const { outbox, me } = this.store.state;
-    if (outbox === this.remembered || me === null) return;
+    // Nothing is written before it has been restored: an outbox that is still empty must not wipe the one kept.
+    if (outbox === this.remembered || me === null || me.user_id !== this.#user) return;
     this.remembered = outbox;
     const entries = outbox.filter((entry) => entry.state !== "sent");
     if (entries.length === 0) this.keep.removeItem(KEPT_KEY);

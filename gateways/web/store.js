@@ -125,10 +125,10 @@ function pageLoaded(state, { id, page, people = [] }) {
   };
 }
 
-function inboxLoaded(state, { rows }) {
+function inboxLoaded(state, { rows, active_at }) {
   const peers = rows.map((row) => row.peer).filter(Boolean);
   return {
-    ...state, inboxLoaded: true, conversations: inbox.withRows(state.conversations, rows),
+    ...state, inboxLoaded: true, conversations: inbox.withRows(state.conversations, rows, active_at),
     users: withNames(state.users, peers),
   };
 }

@@ -114,6 +114,14 @@ describe("the list", () => {
     assert.deepEqual(inOrder(state.conversations).map((one) => one.conversation_id), ["c3", "c1", "c2"]);
   });
 
+  it("keeps a conversation without messages beside its neighbours", () => {
+    const rows = [{ ...GROUP, conversation_id: "a", last_message: row(1) }, { ...GROUP, conversation_id: "z" }, { ...GROUP, conversation_id: "b", last_message: row(1, { at: "2026-01-01T00:00:00.000Z" }) }];
+    const state = [{ type: "signed_in", me: { user_id: "ana" } }, { type: "inbox_loaded", rows }].reduce(reduce, INITIAL);
+    assert.deepEqual(inOrder(state.conversations).map((one) => one.conversation_id), ["a", "z", "b"]);
+    const met = reduce(state, { type: "inbox_loaded", rows: [{ ...GROUP, conversation_id: "n" }], active_at: "2026-06-01T00:00:00.000Z" });
+    assert.equal(inOrder(met.conversations)[0].conversation_id, "n");
+  });
+
   it("marks what one has left, and takes it back on coming in again", () => {
     const gone = run(event(4, "member_removed", { user_id: "ana" }));
     assert.equal(gone.conversations.c1.left, true);

@@ -1,5 +1,6 @@
 // The messages of the open conversation: days, notices, the unread line, and a scroll position that stays where it is.
 
+import { summaryOf } from "../content.js";
 import { clockTime, dayKey, dayLabel, fullTime } from "../format.js";
 import { Component, html, Icon, useChat } from "../html.js";
 import { timeOf } from "../inbox.js";
@@ -95,7 +96,29 @@ export class Timeline extends Component {
     else if (this.following && !timeline.has_newer) this.toEnd();
     else this.hold(anchor);
     this.settle();
+    if (!isFresh) this.announce(before.timeline);
   }
+
+  /** Reads out what others write while the end of the conversation is there; never what scrolling brings. */
+  announce(before) {
+    const { state, timeline, nameOf } = this.props;
+    const newest = newestSeq(timeline);
+    const row = timeline.rows[newest];
+    if (before.has_newer || newest <= newestSeq(before) || !row || row.actor === state.me.user_id) return;
+    this.setState({ said: `${nameOf(row.actor)}: ${summaryOf(row)}` });
+  }
+
+  /** The arrows walk from message to message, so that Tab reaches what can be done with one of them. */
+  onKeyDown = (event) => {
+    const step = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+    if (!step || event.altKey || event.ctrlKey || event.metaKey) return;
+    const articles = [...this.box.querySelectorAll("article[id]")];
+    const here = articles.indexOf(document.activeElement.closest("article"));
+    const next = articles[here < 0 ? articles.length - 1 : here + step];
+    if (!next) return;
+    event.preventDefault();
+    next.focus();
+  };
 
   hold(anchor) {
     const element = anchor && document.getElementById(anchor.id);
@@ -189,14 +212,14 @@ export class Timeline extends Component {
     const away = timeline.has_newer || this.state.atEnd === false;
     const head = state.conversations[id]?.last_message?.seq ?? 0;
     return html`<div class="timeline-frame">
-      <div class="timeline" ref=${(element) => { this.box = element ?? this.box; }} onScroll=${this.onScroll} tabindex="0" role="log" aria-live="polite"
-          aria-relevant="additions" aria-label="Messages">
+      <div class="timeline" ref=${(element) => { this.box = element ?? this.box; }} onScroll=${this.onScroll} onKeyDown=${this.onKeyDown} tabindex="0" role="log" aria-live="off" aria-label="Messages">
         ${timeline.loaded && !timeline.has_older && html`<p class="beginning">The beginning of this conversation</p>`}
         ${timeline.loading && html`<p class="empty">Loading…</p>`}
         ${timeline.error && html`<p class="problem" role="alert">${timeline.error} <button type="button" class="link" onClick=${this.retry}>Try again</button></p>`}
         ${layOut(timeline, state.unreadFrom[id], me).map((item) => this.drawItem(item))}
         ${!timeline.has_newer && waiting.map((entry) => html`<${Pending} key=${entry.client_msg_id} entry=${entry} me=${me} nameOf=${nameOf} target=${timeline.rows[entry.reply_to]} />`)}
       </div>
+      <p class="unseen" aria-live="polite"><bdi>${this.state.said}</bdi></p>
       ${away && html`<button type="button" class="to-end" onClick=${this.jumpToEnd} aria-label="To the newest message"><${Icon} name="down" />
         ${head > newestSeq(timeline) || chat.state.conversations[id]?.unread > 0 ? "New messages" : "Newest"}</button>`}
     </div>`;
