@@ -80,16 +80,16 @@ class Accounts:
         assert isinstance(state, UserState)
         return state
 
-    # --- registration and passwords
-    # ----------------------------------------------------------------------------------------------
+    # --- registration and passwords ---
 
     async def register(
         self, tenant: str, user_id: str, password: str | None, name: str | None, keyed: Keyed
     ) -> Answer:
-        """Make an account; without a password only its tenant can open sessions for it. `conflict` when the id is taken.
+        """Make an account; `conflict` when the id is taken.
 
-        The password is stored before the event that names it; of two registrations at once one wins, and the loser's is forgotten.
-        A cancelled call may have registered.
+        Without a password only its tenant can open sessions for it. A password is stored before the event
+        that names it; of two registrations at once one wins, and the loser's password is forgotten. A
+        cancelled call may have registered.
         """
         if password is not None:
             check_password("password", password)
@@ -155,8 +155,7 @@ class Accounts:
         if credential_id is not None:
             await self._store.delete(PASSWORD_KIND, user_stream(tenant, user_id), credential_id)
 
-    # --- sessions
-    # ----------------------------------------------------------------------------------------------------------------
+    # --- sessions ---
 
     async def log_in(self, tenant: str, user_id: str, password: str, device: Device) -> Grant:
         """A session for somebody who knows the password.

@@ -1,7 +1,8 @@
 """Refresh tokens: a family per session, turned over by every use, recognised by digest.
 
-A token names its session and its generation and carries a MAC over both and the family's nonce, so a successor can be made again for a
-client that lost the answer, a token that was never issued is told from one that was used up, and the store holds nothing to log in with.
+A token names its session and its generation and carries a MAC over both and the family's nonce. So a
+successor can be made again for a client that lost the answer, a token that was never issued is told from one
+that was used up, and the store holds nothing to log in with.
 """
 
 from __future__ import annotations
@@ -91,7 +92,9 @@ class RefreshTokens:
         return tenant, user_id, session_id
 
     async def turn_over(self, token: str, now: int) -> Refresh:
-        """The successor of a token. Raises `unauthenticated`, or RefreshReused for one used up more than REUSE_S ago.
+        """The successor of a token.
+
+        Raises `unauthenticated`, or RefreshReused for a token that was used up more than REUSE_S ago.
 
         A cancelled call may have turned it over; the same token then gives the same successor.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from fastapi import FastAPI
@@ -39,8 +40,9 @@ def api_routes() -> list[APIRoute]:
     return [route for router in _ROUTERS for route in router.routes if isinstance(route, APIRoute)]
 
 
+@lru_cache(maxsize=1)
 def openapi() -> dict[str, Any]:
-    """The OpenAPI document; it depends on the code alone."""
+    """The OpenAPI document; it depends on the code alone and is not to be changed."""
     return openapi_document(api_routes(), API_VERSION)
 
 

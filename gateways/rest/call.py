@@ -87,8 +87,7 @@ class Call:
             positions = positions_of(min_position, self.services.settings.shard_count)
         await self.services.views.caught_up(positions)
 
-    # --- answers
-    # ---------------------------------------------------------------------------------------------------------------
+    # --- answers ---
 
     def answer(self, data: Any, status: int = 200) -> Response:
         """`data` in the envelope. Structs and raw JSON in it stand as they are."""

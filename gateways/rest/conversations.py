@@ -14,9 +14,7 @@ from domain.streams import direct_conversation_id
 from gateways.rest import answers, bodies
 from gateways.rest.call import Changing, Reading, conversation_of, marked
 from gateways.rest.fields import (
-    OPAQUE_ID_PATTERN,
     PAGE_DEFAULT,
-    USER_ID_PATTERN,
     Cursor,
     IdPath,
     Limit,
@@ -26,6 +24,7 @@ from gateways.rest.fields import (
 )
 from gateways.rest.messages import access_to
 from gateways.rest.routing import MemberRoute
+from gateways.rest.texts import OPAQUE_ID_PATTERN, USER_ID_PATTERN
 
 router = APIRouter(prefix="/v1", route_class=MemberRoute, tags=["conversations"])
 

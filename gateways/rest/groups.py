@@ -15,7 +15,7 @@ from domain.errors import Problem
 from domain.streams import group_conversation_id, id_from_digest
 from gateways.rest import answers, bodies
 from gateways.rest.call import Call, Changing, Reading, group_of, marked
-from gateways.rest.fields import IdPath
+from gateways.rest.fields import Body, IdPath
 from gateways.rest.routing import MemberRoute
 
 router = APIRouter(prefix="/v1/groups", route_class=MemberRoute, tags=["groups"])
@@ -80,7 +80,7 @@ async def change_group(call: Changing, group_id: IdPath, body: bodies.ChangeGrou
     return call.changed(group_id, await call.change(group_of(group_id), command, given))
 
 
-def given_fields(body: bodies.Body) -> dict[str, Any]:
+def given_fields(body: Body) -> dict[str, Any]:
     """The fields that the request gave, null or not."""
     return {name: getattr(body, name) for name in body.model_fields_set}
 

@@ -145,7 +145,9 @@ async def list_events(
     views, position = call.services.views, _position(after, cursor)
     if conversation_id == ME:
         caller = call.caller
-        return call.page(await views.inbox.me_events(caller.tenant, caller.user_id, after=position, limit=limit))
+        return call.page(
+            await views.inbox.me_events(caller.tenant, caller.user_id, after=position, limit=limit)
+        )
     access = await access_to(call, conversation_id)
     return call.page(await views.timeline.events(access, after=position, limit=limit))
 

@@ -11,8 +11,13 @@ from gateways.rest.problems import problem_schema
 from gateways.rest.routing import MemberRoute, RegistrationRoute, SignedRoute
 from gateways.rest.signatures import SIGNATURE_HEADERS
 
-_DESCRIPTION = "Instant messaging whose only truth is its event log. Every answer is an envelope, every error a problem (RFC 9457)."
-_SIGNED = {f"signed_{name.removeprefix('x-').replace('-', '_')}": [] for name in SIGNATURE_HEADERS}
+_DESCRIPTION = (
+    "Instant messaging whose only truth is its event log. "
+    "Every answer is an envelope, every error a problem (RFC 9457)."
+)
+_SIGNED: dict[str, list[str]] = {
+    f"signed_{name.removeprefix('x-').replace('-', '_')}": [] for name in SIGNATURE_HEADERS
+}
 
 
 def openapi_document(routes: list[APIRoute], version: str) -> dict[str, Any]:
@@ -25,7 +30,7 @@ def openapi_document(routes: list[APIRoute], version: str) -> dict[str, Any]:
     document["components"]["securitySchemes"] = _security_schemes()
     for route in routes:
         security = _security_of(route)
-        for method in route.methods:
+        for method in route.methods or ():
             operation = document["paths"].get(route.path_format, {}).get(method.lower())
             if operation is not None and security is not None:
                 operation["security"] = security

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import hashlib
 from collections.abc import Callable
 from typing import Any
@@ -10,20 +12,20 @@ import msgspec
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from starlette.routing import Route
+from typing_extensions import override
 
 from domain.errors import FieldError, Problem
 from gateways.rest import answers
 from gateways.rest.call import Plain
 from gateways.rest.reference import REFERENCE_CONTENT_SECURITY_POLICY, reference_page
 from gateways.rest.routing import StrictRoute
-from gateways.web import CONTENT_SECURITY_POLICY, page_files
-
-Endpoint = Callable[[Request], Response]
+from gateways.web import CONTENT_SECURITY_POLICY, PageFile, page_files
 
 
 class HealthRoute(StrictRoute):
     """A route that is asked often and by machines: no limit."""
 
+    @override
     async def admit(self, request: Request) -> None:
         request.app.state.gatekeeper.admit_unlimited(request)
 
@@ -57,38 +59,55 @@ async def ready(call: Plain) -> Response:
     return call.answer({"status": "ok"})
 
 
-def fixed(body: bytes, media_type: str, content_security_policy: str) -> Endpoint:
-    """An endpoint that answers with the same bytes for as long as the server runs, with an entity tag."""
-    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    headers = {"ETag": tag, "Cache-Control": "no-cache", "Content-Security-Policy": content_security_policy}
+class Fixed:
+    """Bytes that stay the same for as long as the server runs, with an entity tag."""
 
-    def endpoint(request: Request) -> Response:
-        known = [
-            part.strip().removeprefix("W/") for part in request.headers.get("if-none-match", "").split(",")
-        ]
-        if tag in known:
-            return Response(status_code=304, headers=headers)
-        return Response(body, headers=headers, media_type=media_type)
+    def __init__(self, body: bytes, media_type: str, content_security_policy: str) -> None:
+        self._body = body
+        self._media_type = media_type
+        self._tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+        self._headers = {
+            "ETag": self._tag,
+            "Cache-Control": "no-cache",
+            "Content-Security-Policy": content_security_policy,
+        }
 
-    return endpoint
+    def answer(self, request: Request) -> Response:
+        """The bytes, or 304 for a caller who has them."""
+        known = request.headers.get("if-none-match", "").split(",")
+        if self._tag in [part.strip().removeprefix("W/") for part in known]:
+            return Response(status_code=304, headers=self._headers)
+        return Response(self._body, headers=self._headers, media_type=self._media_type)
 
 
-def _route(path: str, endpoint: Endpoint) -> Route:
+def _page_route(page: PageFile) -> Route:
+    fixed = Fixed(page.file.read_bytes(), page.media_type, CONTENT_SECURITY_POLICY)
+
     async def serve(request: Request) -> Response:
-        return endpoint(request)
+        return fixed.answer(request)
+
+    return Route(page.url_path, serve, methods=["GET"])
+
+
+def _made_route(path: str, make: Callable[[], Fixed]) -> Route:
+    """A route whose bytes are made at the first call, off the loop: describing the interface takes a second."""
+    made = functools.lru_cache(maxsize=1)(make)
+
+    async def serve(request: Request) -> Response:
+        return (await asyncio.to_thread(made)).answer(request)
 
     return Route(path, serve, methods=["GET"])
 
 
 def page_routes(openapi: Callable[[], dict[str, Any]]) -> list[Route]:
-    """The routes of the static files, of `/openapi.json` and of `/docs`. All files are read once, here."""
-    routes = [
-        _route(page.url_path, fixed(page.file.read_bytes(), page.media_type, CONTENT_SECURITY_POLICY))
-        for page in page_files()
-    ]
-    document = openapi()
-    description = fixed(msgspec.json.encode(document), "application/json", "default-src 'none'")
-    reference = fixed(
-        reference_page(document).encode(), "text/html; charset=utf-8", REFERENCE_CONTENT_SECURITY_POLICY
-    )
-    return [*routes, _route("/openapi.json", description), _route("/docs", reference)]
+    """The routes of the static files, which are read once, here, and of `/openapi.json` and `/docs`."""
+
+    def description() -> Fixed:
+        return Fixed(msgspec.json.encode(openapi()), "application/json", "default-src 'none'")
+
+    def reference() -> Fixed:
+        page = reference_page(openapi()).encode()
+        return Fixed(page, "text/html; charset=utf-8", REFERENCE_CONTENT_SECURITY_POLICY)
+
+    routes = [_page_route(page) for page in page_files()]
+    return [*routes, _made_route("/openapi.json", description), _made_route("/docs", reference)]

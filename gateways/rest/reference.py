@@ -9,15 +9,18 @@ from html import escape
 from typing import Any
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1c1c1e; background: #fff }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
+body { color: #1c1c1e; background: #fff }
 h2 { margin-top: 2.5rem; border-bottom: 1px solid #d0d0d5 }
 article { margin: 1.2rem 0; padding: .6rem 1rem; border: 1px solid #d0d0d5; border-radius: 6px }
 h3 { margin: 0; font-size: 1rem } code, h3 { font-family: ui-monospace, monospace }
 h3 b { display: inline-block; min-width: 4.2rem; color: #0b5394 }
-table { border-collapse: collapse; font-size: .9em } td, th { text-align: left; padding: .1rem .8rem .1rem 0; vertical-align: top }
+table { border-collapse: collapse; font-size: .9em } 
+td, th { text-align: left; padding: .1rem .8rem .1rem 0; vertical-align: top }
 pre { background: #f4f4f6; padding: .6rem; overflow-x: auto; font-size: .85em }
 @media (prefers-color-scheme: dark) {
-  body { background: #1c1c1e; color: #e8e8ea } article, h2 { border-color: #444 } pre { background: #2a2a2d } h3 b, a { color: #7fb4e6 }
+  body { background: #1c1c1e; color: #e8e8ea } article, h2 { border-color: #444 }
+  pre { background: #2a2a2d } h3 b, a { color: #7fb4e6 }
 }
 """
 _STYLE_DIGEST = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
@@ -40,7 +43,8 @@ def reference_page(document: Mapping[str, Any]) -> str:
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
-        f'<h1>{title}</h1><p>{summary}</p><p><a href="/openapi.json">openapi.json</a></p>{sections}</body></html>'
+        f'<h1>{title}</h1><p>{summary}</p><p><a href="/openapi.json">openapi.json</a></p>'
+        f"{sections}</body></html>"
     )
 
 

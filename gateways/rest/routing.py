@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
+from typing_extensions import override
 
 from domain.errors import FieldError, Problem
 from gateways.json import strict_json
@@ -53,6 +54,7 @@ class StrictRoute(APIRoute):
 class MemberRoute(StrictRoute):
     """A route for users with an access token."""
 
+    @override
     async def admit(self, request: Request) -> None:
         await request.app.state.gatekeeper.admit_user(request)
 
@@ -60,6 +62,7 @@ class MemberRoute(StrictRoute):
 class SignedRoute(StrictRoute):
     """A route for calls that a tenant has signed."""
 
+    @override
     async def admit(self, request: Request) -> None:
         await request.app.state.gatekeeper.admit_tenant(request)
 
@@ -67,6 +70,7 @@ class SignedRoute(StrictRoute):
 class RegistrationRoute(StrictRoute):
     """A route for anybody, and for signed calls where a signature is given."""
 
+    @override
     async def admit(self, request: Request) -> None:
         if "x-app-key" in request.headers:
             await request.app.state.gatekeeper.admit_tenant(request)

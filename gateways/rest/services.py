@@ -37,7 +37,7 @@ class RestSettings:
 class RestServices:
     """Everything that routes use.
 
-    `readiness` answers what is not ready, by name (empty: ready). `server_secret` derives invite codes. `now_ms` is the clock.
+    `readiness` answers what is not ready, by name (empty: ready). `server_secret` derives invite codes.
     """
 
     desk: Desk

@@ -206,7 +206,9 @@ async def house(
         built.desk = desk = Desk(node, SECRET, older)
         stack.push_async_callback(desk.close)
         runner = RunnerSettings(linger_ms=0)
-        built.views = older.views = views = await Views.open(folder, log, bus, codec, ViewsSettings(runner=runner))
+        built.views = older.views = views = await Views.open(
+            folder, log, bus, codec, ViewsSettings(runner=runner)
+        )
         stack.push_async_callback(views.close)
         reactions = Reactions(log, codec, bus, desk, Nowhere())
         await reactions.start()

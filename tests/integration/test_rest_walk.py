@@ -18,7 +18,10 @@ async def test_two_users_chat_in_a_group(tmp_path: Path) -> None:
         assert [(row["seq"], row["content"]["text"]) for row in rows] == [(3, "hello there")]
         inbox = await bob.get("/v1/conversations")
         assert [(row["conversation_id"], row["unread"]) for row in inbox] == [(room, 1)]
-        assert await bob.do("PUT", f"/v1/conversations/{room}/read", {"seq": 3}) == {"read_seq": 3, "unread": 0}
+        assert await bob.do("PUT", f"/v1/conversations/{room}/read", {"seq": 3}) == {
+            "read_seq": 3,
+            "unread": 0,
+        }
         found = await bob.get("/v1/search?query=hello")
         assert [(row["conversation_id"], row["seq"]) for row in found] == [(room, 3)]
         synced = await bob.do("POST", "/v1/sync", {"have": {room: 0}})
@@ -86,10 +89,15 @@ async def test_groups_are_run(tmp_path: Path) -> None:
         assert [row["invite_id"] for row in await ann.get(f"{group}/invites")] == [invite["invite_id"]]
         joined = await bob.do("POST", f"/v1/invites/{invite['code']}/accept")
         assert joined["conversation_id"] == room
-        assert problem_of(await cem.call("POST", f"/v1/invites/{invite['code']}/accept"))["code"] == "not_found"
+        assert (
+            problem_of(await cem.call("POST", f"/v1/invites/{invite['code']}/accept"))["code"] == "not_found"
+        )
         other = await ann.do("POST", f"{group}/invites")
         await ann.do("DELETE", f"{group}/invites/{other['invite_id']}")
-        assert problem_of(await cem.call("POST", f"{group}/join", {"code": other["code"]}))["code"] == "not_found"
+        assert (
+            problem_of(await cem.call("POST", f"{group}/join", {"code": other["code"]}))["code"]
+            == "not_found"
+        )
         await ann.do("POST", f"{group}/members", {"user_ids": ["cem"]})
         await ann.do("PATCH", f"{group}/members/bob", {"role": "admin"})
         await bob.do("PATCH", f"{group}/members/bob", {"alias": "Bobby"})
@@ -98,7 +106,11 @@ async def test_groups_are_run(tmp_path: Path) -> None:
         shown = await cem.get(group)
         assert (shown["name"], shown["member_count"], shown["my_role"]) == ("parlour", 3, "member")
         rows = await cem.get(f"{group}/members")
-        assert [(row["user_id"], row["role"]) for row in rows] == [("ann", "owner"), ("bob", "admin"), ("cem", "member")]
+        assert [(row["user_id"], row["role"]) for row in rows] == [
+            ("ann", "owner"),
+            ("bob", "admin"),
+            ("cem", "member"),
+        ]
         assert (await cem.get(f"{group}/members/bob"))["alias"] == "Bobby"
         await bob.do("DELETE", f"{group}/mute")
         await bob.do("DELETE", f"{group}/members/cem")
