@@ -63,7 +63,7 @@ function Tools({ id, row, mine, isOfficer, mayPin }) {
     chat.react(id, row, emoji);
   };
   const leave = (event) => event.currentTarget.contains(event.relatedTarget) || setPicking(false);
-  return html`<div class="tools" role="toolbar" aria-label="Message actions" onFocusOut=${leave} onMouseLeave=${() => setPicking(false)}
+  return html`<div class="tools" role="toolbar" aria-label="Message actions" onFocusOut=${leave}
       onKeyDown=${(event) => event.key === "Escape" && setPicking(false)}>
     ${picking && html`<div class="picker" role="group" aria-label="Choose a reaction">
       ${EMOJI.map((emoji) => html`<button type="button" key=${emoji} class="quiet" aria-label=${`React with ${emoji}`} onClick=${() => react(emoji)}>${emoji}</button>`)}</div>`}
