@@ -73,7 +73,12 @@ class Desk:
         return result
 
     def submit(
-        self, caller: Caller, name: str, command: Command, keyed: Keyed, done: Callable[[Answer | Problem], None]
+        self,
+        caller: Caller,
+        name: str,
+        command: Command,
+        keyed: Keyed,
+        done: Callable[[Answer | Problem], None],
     ) -> None:
         """Hand in a command; `done` is called exactly once, on the loop, at once or later. Orders of one stream keep their order only
         if none of them needs a fact that is not in memory."""
@@ -139,7 +144,9 @@ class Desk:
         except Problem as problem:
             order.answer(problem)
         except BaseException:
-            order.answer(Problem("unavailable", "the server is shutting down; try again", retry_after_ms=2_000))
+            order.answer(
+                Problem("unavailable", "the server is shutting down; try again", retry_after_ms=2_000)
+            )
             raise
         else:
             self._node.submit(order)

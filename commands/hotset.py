@@ -21,7 +21,9 @@ _WEIGHED_EVERY = 256
 class HotSet:
     """Aggregates by stream name, least recently used first."""
 
-    def __init__(self, log: Log, codec: EventCodec, snapshots: Snapshots | None, settings: NodeSettings) -> None:
+    def __init__(
+        self, log: Log, codec: EventCodec, snapshots: Snapshots | None, settings: NodeSettings
+    ) -> None:
         self._log = log
         self._codec = codec
         self._snapshots = snapshots
@@ -45,9 +47,13 @@ class HotSet:
             self._by_stream.move_to_end(stream)
         return hot
 
+    def all(self) -> Iterator[Hot]:
+        """Every hot aggregate."""
+        return iter(tuple(self._by_stream.values()))
+
     def of_shard(self, shard: int) -> Iterator[Hot]:
         """Every hot aggregate of a shard."""
-        return (hot for hot in tuple(self._by_stream.values()) if hot.shard == shard)
+        return (hot for hot in self.all() if hot.shard == shard)
 
     def forget(self, hot: Hot) -> None:
         """Drop an aggregate; the next touch loads it from the record."""

@@ -31,10 +31,14 @@ from eventlog.snapshots import Snapshots
 
 _log = structlog.get_logger(__name__)
 
-_UNAVAILABLE = Problem("unavailable", "the event log cannot be written at the moment; try again", retry_after_ms=1_000)
+_UNAVAILABLE = Problem(
+    "unavailable", "the event log cannot be written at the moment; try again", retry_after_ms=1_000
+)
 _LOST = Problem("unavailable", "this shard has moved to another server; try again", retry_after_ms=500)
 _CLOSED = Problem("unavailable", "the server is shutting down; try again", retry_after_ms=2_000)
-_UNREADABLE = Problem("unavailable", "the history of this stream cannot be read by this version of the server")
+_UNREADABLE = Problem(
+    "unavailable", "the history of this stream cannot be read by this version of the server"
+)
 _UNKNOWN = Problem("outcome_unknown", "the write may or may not have happened; repeat it with the same key")
 
 
@@ -101,7 +105,9 @@ class Node:
     async def open(self, shards: Sequence[int] | None = None) -> None:
         """Take over the shards (default: all) and start flushing. Raises as `open_shards` does."""
         owned = range(self._log.shard_count) if shards is None else shards
-        self._shards, committed = _mutable(await open_shards(self._log, self._codec, owned, self._name, self._clock()))
+        self._shards, committed = _mutable(
+            await open_shards(self._log, self._codec, owned, self._name, self._clock())
+        )
         self._bus.publish(committed)
         self._flusher = self._flushing.start(self._flush_forever())
 
@@ -114,6 +120,8 @@ class Node:
             return
         self._closing = True
         await self._warming.close()
+        for hot in self._hot.all():
+            self._give_up(hot, _CLOSED)
         self._work.set()
         self._full.set()
         if self._flusher is not None:
@@ -148,7 +156,11 @@ class Node:
         self._route(order)
 
     def _overloaded(self) -> Problem:
-        return Problem("overloaded", "too many requests are waiting; try again", retry_after_ms=self._settings.overloaded_retry_ms)
+        return Problem(
+            "overloaded",
+            "too many requests are waiting; try again",
+            retry_after_ms=self._settings.overloaded_retry_ms,
+        )
 
     def _route(self, order: Order) -> None:
         """Decide at once when the stream is hot and its keys are known, else wait in line at the stream."""
@@ -314,10 +326,14 @@ class Node:
         for decided in batch:
             number = decided.hot.shard
             shard = self._shards[number]
-            commit = frame_of(decided.draft, self._log.log_id, number, shard.epoch, heads.get(number, shard.head))
+            commit = frame_of(
+                decided.draft, self._log.log_id, number, shard.epoch, heads.get(number, shard.head)
+            )
             heads[number] = head = commit.head
             draft = decided.draft
-            built[number].append(Built(decided, recorded(commit, draft.events, draft.seqs, draft.trace), head))
+            built[number].append(
+                Built(decided, recorded(commit, draft.events, draft.seqs, draft.trace), head)
+            )
         return built
 
     async def _append_surely(self, documents: Mapping[int, Sequence[Commit]]) -> Mapping[int, ShardOutcome]:
@@ -382,7 +398,9 @@ class Node:
 
     def _answer(self, decided: Decided, committed: Committed) -> None:
         commit = committed.commit
-        answer = Answer(commit.stream, True, commit.shard, commit.position, commit.at, False, committed.events)
+        answer = Answer(
+            commit.stream, True, commit.shard, commit.position, commit.at, False, committed.events
+        )
         self._finish(decided.order, answer)
         for order, result in decided.followers:
             self._finish(order, self._replay(order, commit) if result is None else result)
@@ -408,12 +426,19 @@ class Node:
         behind = [row.decided for row in rows[refusal.index :]]
         again = [decided.order for decided in behind] + self._followers_of(behind) + self._withdraw(number)
         present = refusal.present
-        _log.warning("document refused", shard=number, reason=refusal.reason.value, position=shard.head.position + 1)
+        _log.warning(
+            "document refused", shard=number, reason=refusal.reason.value, position=shard.head.position + 1
+        )
         if refusal.reason is RefusalReason.POSITION and present is not None and present.epoch > shard.epoch:
             shard.lost = True
         elif refusal.reason is RefusalReason.POSITION and present is not None:
             # Someone wrote under an epoch that is not higher than ours, which the fence forbids: stop this shard, keep the others.
-            _log.error("a foreign commit stands at our position", shard=number, position=present.position, epoch=present.epoch)
+            _log.error(
+                "a foreign commit stands at our position",
+                shard=number,
+                position=present.position,
+                epoch=present.epoch,
+            )
             shard.lost = True
         for hot in self._hot.of_shard(number):
             hot.loaded = False

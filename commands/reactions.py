@@ -135,7 +135,9 @@ class Reactions:
             try:
                 events = self._codec.decode(commit).events
             except UnknownEventError as error:
-                _log.error("reaction skips a commit", shard=commit.shard, position=commit.position, error=str(error))
+                _log.error(
+                    "reaction skips a commit", shard=commit.shard, position=commit.position, error=str(error)
+                )
                 continue
             rows += [row for row in events if type(row.event) in _REFLECTIONS]
         return rows

@@ -55,5 +55,14 @@ def _opening(log: Log, codec: EventCodec, shard: OwnedShard, node: str, now: int
     events = (ShardOpened(actor="system", at=at, epoch=epoch, node=node),)
     seqs = (None,)
     key = secrets.token_bytes(KEY_BYTES)
-    draft = Draft(f"shard-{shard.number}", epoch, key, bytes(KEY_BYTES), at, events, seqs, codec.encode_events(events, seqs))
+    draft = Draft(
+        f"shard-{shard.number}",
+        epoch,
+        key,
+        bytes(KEY_BYTES),
+        at,
+        events,
+        seqs,
+        codec.encode_events(events, seqs),
+    )
     return recorded(frame_of(draft, log.log_id, shard.number, epoch, shard.head), events, seqs)

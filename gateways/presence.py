@@ -63,9 +63,13 @@ class Presence:
         user = (tenant, user_id)
         devices = self._online.get(user)
         if devices:
-            return PresenceRow(user_id=user_id, online=True, devices=sorted(devices), last_seen=wire_time(self._now_ms()))
+            return PresenceRow(
+                user_id=user_id, online=True, devices=sorted(devices), last_seen=wire_time(self._now_ms())
+            )
         seen = self._last_seen.get(user)
-        return PresenceRow(user_id=user_id, online=False, devices=[], last_seen=None if seen is None else wire_time(seen))
+        return PresenceRow(
+            user_id=user_id, online=False, devices=[], last_seen=None if seen is None else wire_time(seen)
+        )
 
     def of(self, tenant: str, user_ids: Sequence[str]) -> list[PresenceRow]:
         """One row for each user, in the order asked."""

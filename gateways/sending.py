@@ -33,7 +33,11 @@ def sending(
         raise invalid("conversation_id", "exactly one of conversation_id and to is needed")
     if not 1 <= len(client_msg_id) <= CLIENT_MSG_ID_MAX:
         raise invalid("client_msg_id", f"1 to {CLIENT_MSG_ID_MAX} characters")
-    name = conversation_id if conversation_id is not None else direct_conversation_id(caller.tenant, caller.user_id, to or "")
+    name = (
+        conversation_id
+        if conversation_id is not None
+        else direct_conversation_id(caller.tenant, caller.user_id, to or "")
+    )
     command = PostMessage(
         client_msg_id=client_msg_id,
         content=content,

@@ -45,7 +45,10 @@ def _model_of(shape: type[Any], name: str, skip: frozenset[str] = frozenset()) -
         else {field.name: field.default for field in dataclasses.fields(shape)}
     )
     fields: dict[str, Any] = {
-        key: (hints[key], Field(default=default, gt=0) if hints[key] in (int, float) else Field(default=default))
+        key: (
+            hints[key],
+            Field(default=default, gt=0) if hints[key] in (int, float) else Field(default=default),
+        )
         for key, default in defaults.items()
         if key not in skip
     }
@@ -63,24 +66,40 @@ class Settings(BaseSettings):
     """Everything that can be set. Nested names are written `[node]` in the file, `MINUTEBOOK_NODE__FLUSH_PACE_MS` in the environment."""
 
     model_config = SettingsConfigDict(
-        env_prefix=ENVIRONMENT_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, env_ignore_empty=True
+        env_prefix=ENVIRONMENT_PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        env_ignore_empty=True,
     )
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8080, ge=0, le=65_535, description="Port of REST, WebSocket and pages; 0: any free one.")
+    port: int = Field(
+        8080, ge=0, le=65_535, description="Port of REST, WebSocket and pages; 0: any free one."
+    )
     metrics_port: int | None = Field(None, ge=0, le=65_535, description="Port of /metrics; absent: closed.")
     data: Path = Field(Path("data"), description="Data folder of the embedded server.")
-    origins: tuple[str, ...] = Field((), description="Origins allowed for CORS and WebSocket, besides the same origin.")
+    origins: tuple[str, ...] = Field(
+        (), description="Origins allowed for CORS and WebSocket, besides the same origin."
+    )
     registration_open: bool = Field(True, description="Whether anybody may register.")
     rate_limit: str = Field("on", description="`off` lets everything pass; for load tests.")
     log_level: str = Field("info", description="debug, info, warning or error.")
     log_format: str = Field("console", description="console or json.")
-    shards: int = Field(64, ge=1, le=4_096, description="Number of shards; fixed when the data folder is made.")
-    linger_ms: float = Field(25.0, ge=0, le=1_000, description="How long views gather events before they write.")
+    shards: int = Field(
+        64, ge=1, le=4_096, description="Number of shards; fixed when the data folder is made."
+    )
+    linger_ms: float = Field(
+        25.0, ge=0, le=1_000, description="How long views gather events before they write."
+    )
     drain_s: float = Field(5.0, ge=0, le=30, description="How long sockets get to leave before a stop.")
     password_workers: int = Field(2, ge=1, le=64, description="Threads that hash passwords.")
-    app_key: str | None = Field(None, description="A tenant's key, for commands that go through the public interface.")
-    app_secret: str | None = Field(None, repr=False, description="The key's secret.", json_schema_extra={"secret": True})
+    app_key: str | None = Field(
+        None, description="A tenant's key, for commands that go through the public interface."
+    )
+    app_secret: str | None = Field(
+        None, repr=False, description="The key's secret.", json_schema_extra={"secret": True}
+    )
     node: NodeModel = Field(default_factory=NodeModel)  # type: ignore[valid-type]
     limits: LimitsModel = Field(default_factory=LimitsModel)  # type: ignore[valid-type]
     rates: RatesModel = Field(default_factory=RatesModel)  # type: ignore[valid-type]
@@ -156,5 +175,7 @@ def unknown_variables() -> tuple[str, ...]:
     """Environment variables with our prefix that name no setting: worth a warning, since a mistyped limit has no effect."""
     ours = (name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX))
     return tuple(
-        name for name in ours if name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")[0] not in Settings.model_fields
+        name
+        for name in ours
+        if name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")[0] not in Settings.model_fields
     )

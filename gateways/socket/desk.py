@@ -132,7 +132,9 @@ class SocketDesk:
         """The session's user is known: list it, and let the oldest go when it is one socket too many."""
         tenant, user_id = session.user
         siblings = [
-            other for other in self.interest.sessions_of(tenant, user_id) if other.session_id == session.session_id
+            other
+            for other in self.interest.sessions_of(tenant, user_id)
+            if other.session_id == session.session_id
         ]
         for other in siblings[: len(siblings) + 1 - self.limits.sockets_per_session]:
             other.end(replaced=True)
@@ -165,7 +167,12 @@ class SocketDesk:
     # --- ops ---------------------------------------------------------------------------------------------------------------------
 
     def submit(
-        self, caller: Caller, name: str, command: Command, keyed: Keyed, done: Callable[[Answer | Problem], None]
+        self,
+        caller: Caller,
+        name: str,
+        command: Command,
+        keyed: Keyed,
+        done: Callable[[Answer | Problem], None],
     ) -> None:
         """Pass a command on."""
         self._desk.submit(caller, name, command, keyed, done)
@@ -199,7 +206,9 @@ class SocketDesk:
     ) -> None:
         if self._tasks.full:
             work.close()
-            session.fail(ref, Problem("overloaded", "too many requests are waiting; try again", retry_after_ms=250))
+            session.fail(
+                ref, Problem("overloaded", "too many requests are waiting; try again", retry_after_ms=250)
+            )
         else:
             self._tasks.start(_answered(session, ref, work, hint=hint))
 
@@ -207,7 +216,13 @@ class SocketDesk:
         limit, recent = _sync_bounds(op)
         await self.views.caught_up(self.head_positions())
         answer = await self.views.inbox.sync(
-            caller.tenant, caller.user_id, op.have, limit=limit, recent=recent, only=bool(op.only), cursor=op.cursor
+            caller.tenant,
+            caller.user_id,
+            op.have,
+            limit=limit,
+            recent=recent,
+            only=bool(op.only),
+            cursor=op.cursor,
         )
         body = _encode(answer)
         session.write(b'{"op":"events","ref":%b,%b' % (_encode(op.ref), body[1:]))
@@ -227,7 +242,9 @@ class SocketDesk:
         return problem_document(problem, f"socket-{self._problems}")
 
 
-async def _answered(session: SocketSession, ref: str | None, work: Coroutine[Any, Any, None], *, hint: bool) -> None:
+async def _answered(
+    session: SocketSession, ref: str | None, work: Coroutine[Any, Any, None], *, hint: bool
+) -> None:
     """A hint that is wrong costs an error only if it has a `ref`."""
     try:
         await work

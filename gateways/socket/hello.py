@@ -114,11 +114,23 @@ def _write_missed(desk: SocketDesk, session: SocketSession, answer: HelloAnswer)
         events += count
     for index, page in enumerate(pages):
         last = index == len(pages) - 1
-        frame = {"op": "events", "ref": None, "log_id": desk.log_id, "conversations": page, "complete": last, "next": None}
+        frame = {
+            "op": "events",
+            "ref": None,
+            "log_id": desk.log_id,
+            "conversations": page,
+            "complete": last,
+            "next": None,
+        }
         session.write(_encode(frame))
     for behind in answer.behind:
         session.write(
             _encode(
-                {"op": "behind", "conversation_id": behind.conversation_id, "have": behind.have, "head": behind.head}
+                {
+                    "op": "behind",
+                    "conversation_id": behind.conversation_id,
+                    "have": behind.have,
+                    "head": behind.head,
+                }
             )
         )

@@ -63,7 +63,9 @@ class Hints:
         stream = qualified(tenant, op.conversation_id)
         if stream not in session.streams:
             raise Problem("not_found", "there is no such conversation")
-        if kind_of(stream) is StreamKind.DIRECT and await self._blocked_in(tenant, op.conversation_id, user_id):
+        if kind_of(stream) is StreamKind.DIRECT and await self._blocked_in(
+            tenant, op.conversation_id, user_id
+        ):
             raise Problem("forbidden", "this conversation is blocked")
         if op.on and len(self._typing) < TYPING_MAX:
             self._typing[stream, user_id] = self._desk.monotonic_s() + TYPING_S
@@ -170,7 +172,9 @@ class Hints:
             self._received.popitem(last=False)
         self._desk.start(self._tell_receipt(tenant, user_id, conversation_id, {"received": seq}))
 
-    async def _tell_receipt(self, tenant: str, user_id: str, conversation_id: str, mark: Mapping[str, int]) -> None:
+    async def _tell_receipt(
+        self, tenant: str, user_id: str, conversation_id: str, mark: Mapping[str, int]
+    ) -> None:
         """To the other members of small conversations and to one's own devices."""
         frame = self.frame({"op": "receipt", "conversation_id": conversation_id, "user_id": user_id, **mark})
         members = await self._desk.views.timeline.member_ids(tenant, conversation_id)
@@ -191,7 +195,9 @@ class Hints:
         if isinstance(event, ReadMarked):
             user_id = name.removeprefix("inbox:")
             self._soil(tenant, user_id, event.conversation_id)
-            self._desk.start(self._tell_receipt(tenant, user_id, event.conversation_id, {"read": event.read_seq}))
+            self._desk.start(
+                self._tell_receipt(tenant, user_id, event.conversation_id, {"read": event.read_seq})
+            )
         elif isinstance(event, ConversationSettingsChanged):
             self._soil(tenant, name.removeprefix("inbox:"), event.conversation_id)
         elif changes_numbers(event):
@@ -221,6 +227,8 @@ class Hints:
             numbers = await self._desk.views.inbox.numbers(tenant, user_id, conversation_id)
             if numbers is None:
                 continue
-            frame = self.frame({"op": "inbox", "conversation_id": conversation_id, **msgspec.to_builtins(numbers)})
+            frame = self.frame(
+                {"op": "inbox", "conversation_id": conversation_id, **msgspec.to_builtins(numbers)}
+            )
             for session in sessions:
                 session.hint(frame)

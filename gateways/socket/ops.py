@@ -127,7 +127,20 @@ class Ping(Op, tag="ping"):
 
 
 AnyOp = (
-    Hello | Sync | Send | Edit | Recall | React | Unreact | Pin | Unpin | Read | Received | Typing | PresenceOf | Ping
+    Hello
+    | Sync
+    | Send
+    | Edit
+    | Recall
+    | React
+    | Unreact
+    | Pin
+    | Unpin
+    | Read
+    | Received
+    | Typing
+    | PresenceOf
+    | Ping
 )
 
 _decoder: msgspec.json.Decoder[AnyOp] = msgspec.json.Decoder(AnyOp)

@@ -79,7 +79,9 @@ class Pusher:
     def _frame(self, conversation_id: str, row: Recorded) -> bytes:
         self.counters.encodings += 1
         event = wire_event(row)
-        return encode_text_frame(b'{"op":"event","conversation_id":"%b",%b' % (conversation_id.encode(), event[1:]))
+        return encode_text_frame(
+            b'{"op":"event","conversation_id":"%b",%b' % (conversation_id.encode(), event[1:])
+        )
 
     def _to_user(self, row: Recorded, tenant: str, user_id: str) -> None:
         sessions = self._interest.sessions_of(tenant, user_id)

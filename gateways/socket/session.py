@@ -312,7 +312,9 @@ class SocketSession:
         elif not isinstance(op, ops.Hello | ops.Send):
             self._desk.take(self, self.caller, op)
 
-    def _change(self, caller: Caller, op: ops.Edit | ops.Recall | ops.React | ops.Unreact | ops.Pin | ops.Unpin) -> None:
+    def _change(
+        self, caller: Caller, op: ops.Edit | ops.Recall | ops.React | ops.Unreact | ops.Pin | ops.Unpin
+    ) -> None:
         if op.key is not None and not 1 <= len(op.key) <= KEY_MAX:
             self.fail(op.ref, Problem("validation_failed", f"key: 1 to {KEY_MAX} characters"))
             return
@@ -343,10 +345,14 @@ class SocketSession:
         return done
 
 
-def _changing(op: ops.Edit | ops.Recall | ops.React | ops.Unreact | ops.Pin | ops.Unpin) -> tuple[Command, bytes]:
+def _changing(
+    op: ops.Edit | ops.Recall | ops.React | ops.Unreact | ops.Pin | ops.Unpin,
+) -> tuple[Command, bytes]:
     """(command, canonical payload) of an op at one message."""
     if isinstance(op, ops.Edit):
-        return EditMessage(seq=op.seq, content=op.content), _encode([op.seq, msgspec.Raw(canonical(op.content))])
+        return EditMessage(seq=op.seq, content=op.content), _encode(
+            [op.seq, msgspec.Raw(canonical(op.content))]
+        )
     if isinstance(op, ops.React):
         return AddReaction(seq=op.seq, emoji=op.emoji), _encode([op.seq, op.emoji])
     if isinstance(op, ops.Unreact):

@@ -71,9 +71,9 @@ class WebSocket(Outlet):
 
     def __init__(
         self,
-        config: Config,  # noqa: ARG002 - uvicorn passes it
+        config: Config,  # uvicorn passes it
         server_state: ServerState,
-        app_state: dict[str, Any],  # noqa: ARG002 - uvicorn passes it
+        app_state: dict[str, Any],  # uvicorn passes it
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__()
