@@ -363,6 +363,8 @@ def outcome(pieces: list[bytes]) -> tuple[list[tuple[str, bytes]], list[tuple[in
 @given(STREAMS, st.lists(st.integers(min_value=0, max_value=3000), max_size=20))
 @example(client_frame(TEXT, "κόσμε".encode() * 30), list(range(200)))
 @example(client_frame(TEXT, b"ab\xff" + b"x" * 100)[:-5], [7, 8, 9])
+@example(client_frame(TEXT, b"ab\xff"), [3])
+@example(client_frame(TEXT, b"\xff" + b"y" * 200), [3])
 def test_any_split_of_a_stream_gives_the_same_calls(stream: bytes, cuts: list[int]) -> None:
     edges = sorted({0, len(stream), *(cut % (len(stream) + 1) for cut in cuts)})
     pieces = [stream[start:end] for start, end in pairwise(edges)]
