@@ -6,7 +6,7 @@ import msgspec
 
 from eventlog.record import Recorded
 from projections.cursors import cursor_of, place_of
-from projections.reading import LIMIT_DEFAULT, Reader, checked_limit
+from projections.reading import LIMIT_DEFAULT, Freshen, Reader, Reads, Source, checked_limit
 from projections.shapes import AuditRow, Page
 from projections.store import Key, Row, Schema, Snapshot, Table, UnitOfWork
 
@@ -18,7 +18,7 @@ TRAIL = Table(
     key_size=3,
 )  # fmt: skip
 """One row per event, by time."""
-HOURS = Table(name="hours", columns=("what text", "hour int"), key_size=2)
+HOURS = Table(name="hours", columns=("what text", "hour int"), key_size=2, remembered=True)
 """In which hours a stream (`s:`), an actor (`a:`) or a type (`t:`) occurs: one row for many events, where an index would have one for each."""
 SCHEMA = Schema(name="audit_trail", version=1, tables=(TRAIL, HOURS))
 
@@ -44,6 +44,10 @@ def apply(view: UnitOfWork, row: Recorded) -> None:
 class AuditTrail(Reader):
     """Reads the trail."""
 
+    def __init__(self, reads: Reads, source: Source, freshen: Freshen) -> None:
+        super().__init__(reads, source)
+        self._freshen = freshen
+
     async def events(
         self,
         *,
@@ -66,6 +70,7 @@ class AuditTrail(Reader):
             page = [msgspec.Raw(_encode(_audit_row(row))) for row in rows]
             return Page(page, None if following is None else cursor_of("audit", following))
 
+        await self._freshen()
         return await self._read(answer)
 
 

@@ -49,6 +49,7 @@ class Projection:
     """Applies commits to a store. All methods block and belong to the store's writer thread.
 
     `kinds`: only streams of these kinds are handed to `apply`. `parks` False: an event that cannot be applied raises Poison.
+    `lazy`: the runner gathers longer for it, and its readers wait until it is fresh.
     """
 
     def __init__(
@@ -58,12 +59,14 @@ class Projection:
         kinds: frozenset[StreamKind] | None = None,
         *,
         parks: bool = True,
+        lazy: bool = False,
     ) -> None:
         self.store = store
         self.name = store.schema.name
         self._apply = apply
         self._kinds = kinds
         self._parks = parks
+        self.lazy = lazy
         self.positions: dict[int, int] = store.positions()
         """Applied; the durable ones may lag behind by commits that changed nothing."""
         self._unwritten: dict[int, int] = {}
@@ -87,6 +90,7 @@ class Projection:
                     self._apply(work, row)
                 events += len(received.events)
         except Exception:  # noqa: BLE001
+            self.store.release()
             # Which one it was is found by applying them one by one, each upon its own unit of work.
             work = UnitOfWork(self.store.get)
             events = sum(self._take_one(work, received) for received in fresh)
@@ -185,6 +189,8 @@ class Projection:
         if not work.empty or self._unwritten_commits >= POSITIONS_IDLE_COMMITS:
             self.store.apply(work, self._unwritten)
             self._unwritten, self._unwritten_commits = {}, 0
+        else:
+            self.store.release()
         self.positions.update(positions)
 
 

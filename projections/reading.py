@@ -20,7 +20,7 @@ T = TypeVar("T")
 Source = Callable[[], ViewStore]
 """Gives the store that is current: a rebuild switches it."""
 Freshen = Callable[[], Awaitable[None]]
-"""Waits until everything that was received when it is called is in the views."""
+"""Waits until everything that was received when it is called is in the views that its reader reads."""
 Names = Callable[[str, Sequence[str]], dict[str, str]]
 """Blocking: the names of users of a tenant; unknown ones are called by their id."""
 

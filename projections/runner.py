@@ -6,7 +6,7 @@ The bus is only a hint of what the log holds: what was missed, refused by a full
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -28,9 +28,14 @@ T = TypeVar("T")
 
 
 class RunnerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """`linger_ms`: how long a batch gathers. `queue_commits_max`: what waits in memory; more is read from the log again."""
+    """`linger_ms`: how long a batch gathers; `lazy_linger_ms`: how long for lazy projections, whose readers ask for freshness.
+
+    `queue_commits_max`: what waits in memory; more is read from the log again.
+    """
 
     linger_ms: int = 25
+    lazy_linger_ms: int = 1_000
+    lazy_commits_max: int = 2_000
     queue_commits_max: int = 20_000
     span_commits: int = 1_000
     failure_pause_ms: int = 500
@@ -66,6 +71,10 @@ class Runner:
         self._settings = settings or RunnerSettings()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="views-write")
         self._queue: list[Received] = []
+        self._lazy: list[Received] = []
+        """Applied to the prompt projections, not to the lazy ones."""
+        self._lazy_wanted = False
+        self._lazy_timer: asyncio.TimerHandle | None = None
         self._received: dict[int, int] = {}
         """The newest position of each shard that is applied or queued."""
         self._seen: dict[int, int] = {}
@@ -77,7 +86,7 @@ class Runner:
         self._closing = False
         self._pump: asyncio.Task[None] | None = None
         self._unfollow: Callable[[], None] | None = None
-        self._waiters: list[tuple[dict[int, int], asyncio.Future[None]]] = []
+        self._waiters: list[tuple[dict[int, int], tuple[Projection, ...], asyncio.Future[None]]] = []
         self._turn = asyncio.Lock()
         self.metrics = RunnerMetrics()
 
@@ -105,14 +114,21 @@ class Runner:
         self._hurry.set()
         self._wake.set()
 
-    async def caught_up(self, positions: Mapping[int, int], timeout_s: float = 2.0) -> None:
-        """Wait until all views hold these positions. Raises Problem("unavailable") after `timeout_s`. Cancellation leaves nothing."""
-        if self._holds(positions):
+    async def caught_up(
+        self, positions: Mapping[int, int], timeout_s: float = 2.0, names: Collection[str] | None = None
+    ) -> None:
+        """Wait until the named views (None: all that are not lazy) hold these positions.
+
+        Raises Problem("unavailable") after `timeout_s`. Cancellation leaves nothing.
+        """
+        awaited = tuple(p for p in self.projections if (not p.lazy if names is None else p.name in names))
+        if _hold(awaited, positions):
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiter = (dict(positions), future)
+        waiter = (dict(positions), awaited, future)
         self._waiters.append(waiter)
         self._look_for(positions)
+        self._lazy_wanted = self._lazy_wanted or any(projection.lazy for projection in awaited)
         self.kick()
         try:
             async with asyncio.timeout(timeout_s):
@@ -125,9 +141,9 @@ class Runner:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
 
-    async def freshen(self) -> None:
-        """Wait until everything that was told of before is in the views."""
-        await self.caught_up(dict(self._seen))
+    async def freshen(self, names: Collection[str] | None = None) -> None:
+        """Wait until everything that was told of before is in the named views (None: in all that are not lazy)."""
+        await self.caught_up(dict(self._seen), names=names)
 
     async def in_writer(self, work: Callable[[], T]) -> T:
         """Run `work` in the writer thread while no batch is applied."""
@@ -152,6 +168,7 @@ class Runner:
         if projection is None or parked is None:
             raise Problem("not_found", "no such parked stream")
         skip = None if skip_because is None else (parked.from_version, skip_because)
+        await self.freshen([projection_name])
         async with self._turn:
             commits = [received async for received in self._stream(parked)]
             return await asyncio.get_running_loop().run_in_executor(
@@ -165,10 +182,13 @@ class Runner:
             self._unfollow = None
         self._closing = True
         self.kick()
+        if self._lazy_timer is not None:
+            self._lazy_timer.cancel()
+            self._lazy_timer = None
         if self._pump is not None:
             await asyncio.gather(self._pump, return_exceptions=True)
             self._pump = None
-        for _, future in self._waiters:
+        for _, _, future in self._waiters:
             if not future.done():
                 future.set_exception(Problem("unavailable", "the views are closed"))
         self._waiters.clear()
@@ -247,6 +267,9 @@ class Runner:
                 await self._apply(batch)
             for shard in tuple(self._behind):
                 await self._refill(shard)
+        if self._lazy and (self._lazy_wanted or self._closing):
+            await self._apply_lazy()
+        self._lazy_wanted = False
         self._tell_waiters()
 
     async def _refill(self, shard: int) -> None:
@@ -269,18 +292,44 @@ class Runner:
     async def _apply(self, batch: Sequence[Received]) -> None:
         def apply() -> None:
             for projection in self.projections:
-                projection.take(batch)
+                if not projection.lazy:
+                    projection.take(batch)
 
         await self.in_writer(apply)
         self.metrics.batches += 1
         self.metrics.commits += len(batch)
+        self._lazy += batch
+        if len(self._lazy) >= self._settings.lazy_commits_max:
+            await self._apply_lazy()
+        elif self._lazy_timer is None:
+            delay_s = self._settings.lazy_linger_ms / 1_000
+            self._lazy_timer = asyncio.get_running_loop().call_later(delay_s, self._want_lazy)
         self._tell_waiters()
+
+    async def _apply_lazy(self) -> None:
+        batch, self._lazy = self._lazy, []
+        if self._lazy_timer is not None:
+            self._lazy_timer.cancel()
+            self._lazy_timer = None
+
+        def apply() -> None:
+            for projection in self.projections:
+                if projection.lazy:
+                    projection.take(batch)
+
+        await self.in_writer(apply)
+
+    def _want_lazy(self) -> None:
+        self._lazy_timer = None
+        self._lazy_wanted = True
+        self._wake.set()
 
     def _decode(self, commits: Sequence[Commit]) -> list[Received]:
         return decoded(self._codec, commits)
 
     def _start_over(self) -> None:
         self._queue.clear()
+        self._lazy.clear()
         self._received = self.positions()
         self._behind.update(self._seen)
 
@@ -288,24 +337,18 @@ class Runner:
         for projection in self.projections:
             projection.flush_positions()
 
-    def _holds(self, positions: Mapping[int, int]) -> bool:
-        return all(
-            projection.positions.get(shard, 0) >= position
-            for projection in self.projections
-            for shard, position in positions.items()
-        )
-
     def _tell_waiters(self) -> None:
         if not self._waiters:
             return
         waiting = []
-        for positions, future in self._waiters:
+        for waiter in self._waiters:
+            positions, awaited, future = waiter
             if future.done():
                 continue
-            if self._holds(positions):
+            if _hold(awaited, positions):
                 future.set_result(None)
             else:
-                waiting.append((positions, future))
+                waiting.append(waiter)
         self._waiters = waiting
 
     async def _stream(self, parked: ParkedStream) -> AsyncIterator[Received]:
@@ -317,6 +360,14 @@ class Runner:
             for received in decoded(self._codec, commits):
                 yield received
             after = commits[-1].first_version + commits[-1].events_count - 1
+
+
+def _hold(projections: Iterable[Projection], positions: Mapping[int, int]) -> bool:
+    return all(
+        projection.positions.get(shard, 0) >= position
+        for projection in projections
+        for shard, position in positions.items()
+    )
 
 
 def decoded(codec: EventCodec, commits: Sequence[Commit]) -> list[Received]:

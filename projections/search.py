@@ -15,7 +15,7 @@ from eventlog.record import Recorded
 from projections.access import Access, access_from
 from projections.cursors import cursor_of, place_of
 from projections.messages import message_row
-from projections.reading import LIMIT_DEFAULT, Reads, Source, checked_limit
+from projections.reading import LIMIT_DEFAULT, Freshen, Reads, Source, checked_limit
 from projections.shapes import Page
 from projections.store import Row, Schema, Snapshot, Table, TextTable, UnitOfWork
 from projections.tables import EVENTS
@@ -145,10 +145,11 @@ def phrases_of(query: str) -> list[str]:
 class Search:
     """Finds messages. What may be seen comes from the timeline's snapshot, and so do the rows: search only says where to look."""
 
-    def __init__(self, reads: Reads, search: Source, timeline: Source) -> None:
+    def __init__(self, reads: Reads, search: Source, timeline: Source, freshen: Freshen) -> None:
         self._reads = reads
         self._search = search
         self._timeline = timeline
+        self._freshen = freshen
 
     async def search(
         self,
@@ -182,6 +183,7 @@ class Search:
                 rows, following = looking.page(bounds[0], _least(bounds[1], place), limit)
                 return Page(rows, None if following is None else cursor_of("search", following))
 
+        await self._freshen()
         return await self._reads.run(answer)
 
 

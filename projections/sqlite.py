@@ -32,6 +32,9 @@ _TOKENIZER = "unicode61 remove_diacritics 0 categories ''L* N* M* Co So''"
 CHECKPOINT_PAGES = 4_000
 CACHE_KIB = 16_384
 BUSY_TIMEOUT_S = 5.0
+CACHED_ROWS_MAX = 20_000
+REMEMBERED_KEYS_MAX = 50_000
+"""Bounds for each table."""
 
 
 class SqliteViewStore:
@@ -48,6 +51,8 @@ class SqliteViewStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._writer = self._opened()
         self._statements = _statements(schema)
+        self._cache: dict[str, dict[Key, Row | None]] = {t.name: {} for t in schema.tables if t.cached}
+        self._remembered: dict[str, set[Key]] = {t.name: set() for t in schema.tables if t.remembered}
 
     @property
     def schema(self) -> Schema:
@@ -64,14 +69,29 @@ class SqliteViewStore:
         return dict(self._writer.execute("SELECT shard, position FROM positions"))
 
     def get(self, table: Table, key: Key) -> Row | None:
-        """A row as the last `apply` left it."""
+        """A row as the last `apply` left it. Opens the batch's transaction: one for all reads and writes of a batch costs least."""
+        cache = self._cache.get(table.name)
+        if cache is not None and key in cache:
+            return cache[key]
+        if not self._writer.in_transaction:
+            self._writer.execute("BEGIN")
         row: Row | None = self._writer.execute(_get_sql(table), key).fetchone()
+        if cache is not None:
+            if len(cache) >= CACHED_ROWS_MAX:
+                cache.clear()
+            cache[key] = row
         return row
+
+    def release(self) -> None:
+        """End a batch that writes nothing."""
+        if self._writer.in_transaction:
+            self._writer.execute("ROLLBACK")
 
     def apply(self, work: UnitOfWork, positions: Mapping[int, int]) -> None:
         """Write the batch and the positions in one transaction: all or nothing."""
         execute = self._writer.executemany
-        self._writer.execute("BEGIN IMMEDIATE")
+        if not self._writer.in_transaction:
+            self._writer.execute("BEGIN IMMEDIATE")
         try:
             for name, changes in work.changes.items():
                 put, insert, delete = self._statements[name]
@@ -79,8 +99,15 @@ class SqliteViewStore:
                     execute(delete, changes.deletes)
                 if changes.puts:
                     execute(put, changes.puts.values())
-                if changes.inserts:
-                    execute(insert, changes.inserts.values())
+                inserts = changes.inserts
+                if inserts:
+                    known = self._remembered.get(name)
+                    execute(
+                        insert,
+                        inserts.values()
+                        if known is None
+                        else [inserts[key] for key in inserts.keys() - known],
+                    )
             for name, texts in work.texts.items():
                 put, _, delete = self._statements[name]
                 stale = [(doc_id,) for doc_id, row in texts.items() if row is None]
@@ -90,8 +117,30 @@ class SqliteViewStore:
             execute("INSERT OR REPLACE INTO positions VALUES (?, ?)", positions.items())
             self._writer.execute("COMMIT")
         except BaseException:
-            self._writer.execute("ROLLBACK")
+            self.release()
+            for rows in self._cache.values():
+                rows.clear()
             raise
+        self._keep(work)
+
+    def _keep(self, work: UnitOfWork) -> None:
+        for name, cache in self._cache.items():
+            changes = work.changes.get(name)
+            if changes is not None:
+                for key in changes.deletes:
+                    cache[key] = None
+                for key in changes.inserts:
+                    cache.pop(key, None)
+                cache.update(changes.puts)
+            if len(cache) > CACHED_ROWS_MAX:
+                cache.clear()
+        for name, known in self._remembered.items():
+            changes = work.changes.get(name)
+            if changes is not None:
+                if len(known) > REMEMBERED_KEYS_MAX:
+                    known.clear()
+                known -= changes.deletes
+                known |= changes.inserts.keys()
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:

@@ -27,6 +27,10 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     columns: tuple[str, ...]
     key_size: int
     indexes: tuple[tuple[str, ...], ...] = ()
+    cached: bool = False
+    """The writer keeps the rows it last wrote or read in memory, up to a bound: for what nearly every event reads."""
+    remembered: bool = False
+    """The writer remembers which keys it inserted, up to a bound: for rows that are inserted again and again and never changed."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -250,6 +254,10 @@ class ViewStore(Protocol):
 
     def apply(self, work: UnitOfWork, positions: Mapping[int, int]) -> None:
         """Write the batch and the positions in one transaction: all or nothing."""
+        ...
+
+    def release(self) -> None:
+        """End a batch that writes nothing: what `get` holds is let go."""
         ...
 
     def snapshot(self) -> AbstractContextManager[Snapshot]:

@@ -14,6 +14,7 @@ HEADS = Table(
     name="heads",
     columns=("stream text", "head int", "messages int", "last_message int", "at int", "shard int"),
     key_size=1,
+    cached=True,
 )
 """Where a conversation ends: head seq, number of messages, seq of the last message (0: none), time of the last public event."""
 CONVERSATIONS = Table(
