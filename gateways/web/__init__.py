@@ -1,6 +1,6 @@
 """The chat page: static files (Preact + htm, vendored, no build step) and what serving them needs.
 
-The REST gateway serves the files at `/` from the same origin as the interface, with `CONTENT_SECURITY_POLICY`.
+The REST gateway serves the files at `/`, from the interface's own origin, with `CONTENT_SECURITY_POLICY`.
 """
 
 from __future__ import annotations
@@ -10,20 +10,12 @@ from pathlib import Path
 
 WEB_ROOT: Path = Path(__file__).resolve().parent
 
-CONTENT_SECURITY_POLICY: str = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "connect-src 'self'",
-        "img-src 'self' data:",
-        "base-uri 'none'",
-        "form-action 'self'",
-        "frame-ancestors 'none'",
-    )
+CONTENT_SECURITY_POLICY: str = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 
-# The page is made of these kinds of file; whatever else lies in the folder (this module, notes) is not served.
+# The page is made of these kinds of file; whatever else lies in the folder (this module, notes) stays here.
 MEDIA_TYPES: dict[str, str] = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -44,8 +36,6 @@ class PageFile:
 def page_files() -> tuple[PageFile, ...]:
     """All files to serve, by URL path; `index.html` stands at `/` as well as under its own name."""
     files = sorted(path for path in WEB_ROOT.rglob("*") if path.suffix in MEDIA_TYPES)
-    served = [
-        PageFile(f"/{path.relative_to(WEB_ROOT).as_posix()}", path, MEDIA_TYPES[path.suffix]) for path in files
-    ]
+    served = [PageFile(f"/{file.relative_to(WEB_ROOT)}", file, MEDIA_TYPES[file.suffix]) for file in files]
     index = WEB_ROOT / "index.html"
     return (PageFile("/", index, MEDIA_TYPES[".html"]), *served)

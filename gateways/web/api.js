@@ -141,12 +141,12 @@ export class Api {
   removeMember(id, user) { return this.#data("DELETE", `/groups/${part(id)}/members/${part(user)}`); }
   changeMember(id, user, changes) { return this.#data("PATCH", `/groups/${part(id)}/members/${part(user)}`, { body: changes }); }
   join(id, answer = {}) { return this.#data("POST", `/groups/${part(id)}/join`, { body: answer }); }
-  leave(id) { return this.#data("POST", `/groups/${part(id)}/leave`, { body: {} }); }
+  leave(id) { return this.#data("POST", `/groups/${part(id)}/leave`); }
   transfer(id, to) { return this.#data("POST", `/groups/${part(id)}/transfer`, { body: { to } }); }
   muteGroup(id) { return this.#data("PUT", `/groups/${part(id)}/mute`); }
   unmuteGroup(id) { return this.#data("DELETE", `/groups/${part(id)}/mute`); }
   invites(id) { return this.#all(`/groups/${part(id)}/invites`); }
   createInvite(id, limits) { return this.#data("POST", `/groups/${part(id)}/invites`, { body: limits }); }
   revokeInvite(id, invite) { return this.#data("DELETE", `/groups/${part(id)}/invites/${part(invite)}`); }
-  acceptInvite(code) { return this.#data("POST", `/invites/${part(code)}/accept`, { body: {} }); }
+  acceptInvite(code) { return this.#data("POST", `/invites/${part(code)}/accept`); }
 }

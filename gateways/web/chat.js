@@ -193,7 +193,7 @@ export class Chat {
     this.dispatch({ type: "opened", id });
     this.#fillOpen();
     const conversation = this.state.conversations[id];
-    if (conversation.kind === "group" && !this.state.members[id]) this.quietly(() => this.people.loadGroup(id));
+    if (conversation.kind === "group" && !conversation.left && !this.state.members[id]) this.quietly(() => this.people.loadGroup(id));
     this.people.watch();
   }
 

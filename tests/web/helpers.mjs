@@ -1,5 +1,10 @@
 // A clock that only moves when told, and a WebSocket that says only what the test says.
 
+import { webcrypto } from "node:crypto";
+
+// Node 18 keeps it out of the global scope, where every browser has it.
+globalThis.crypto ??= webcrypto;
+
 /** Timers that run when the test lets time pass. */
 export class FakeClock {
   constructor() {
