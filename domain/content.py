@@ -205,7 +205,7 @@ def parse_content(raw: bytes | msgspec.Raw, limits: Limits) -> Content:
             text.message_text("content.text", content.text)
         return content
     if b"\\u0000" in bytes(raw):
-        _refuse_nul(_decode_any(raw))
+        _check_value(_decode_any(raw))
     check = _CHECKS.get(type(content))
     if check is not None:
         check(content, limits)
@@ -261,10 +261,13 @@ def _kind_of(raw: bytes | msgspec.Raw) -> Any:
     return kind if isinstance(kind, str) else None
 
 
-def _refuse_nul(value: Any, field: str = "content", depth: int = 1) -> None:
-    """Walk a value; refuses NUL in any string or key and more than 32 levels."""
+def _check_value(value: Any, field: str = "content", depth: int = 1) -> None:
+    """Walk a value; refuses NUL in any string or key, integers beyond 64 bits and more than 32 levels."""
     if isinstance(value, str):
         text.clean(field, value)
+    elif isinstance(value, int):
+        if not -(2**63) <= value < 2**63:
+            raise Problem("malformed", "content has an integer beyond 64 bits")
     elif isinstance(value, dict | list):
         if depth > CONTENT_DEPTH_MAX:
             raise Problem("malformed", f"content is deeper than {CONTENT_DEPTH_MAX}")
@@ -272,7 +275,7 @@ def _refuse_nul(value: Any, field: str = "content", depth: int = 1) -> None:
         for key, item in items:
             if isinstance(key, str):
                 text.clean(field, key)
-            _refuse_nul(item, f"{field}.{key}" if depth == 1 else field, depth + 1)
+            _check_value(item, f"{field}.{key}" if depth == 1 else field, depth + 1)
 
 
 def _check_text(content: Text, _limits: Limits) -> None:
@@ -322,7 +325,7 @@ def _check_foreign(field: str, raw: msgspec.Raw, limits: Limits) -> None:
         value = _decode_any(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Problem("malformed", f"content.{field} is no JSON") from None
-    _refuse_nul(value, f"content.{field}", 2)
+    _check_value(value, f"content.{field}", 2)
 
 
 _CHECKS: dict[type[_Kind], Callable[[Any, Limits], None]] = {
