@@ -86,7 +86,9 @@ class FolderLock:
             owner = os.pread(self._descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(self._descriptor)
             self._descriptor = -1
-            raise FolderInUseError(f"{self._path.parent} is in use by the server with process id {owner}") from None
+            raise FolderInUseError(
+                f"{self._path.parent} is in use by the server with process id {owner}"
+            ) from None
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
 

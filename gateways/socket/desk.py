@@ -156,13 +156,17 @@ class SocketDesk:
         if session.live_device is not None:
             self.presence.went(*session.user, session.live_device)
 
-    def drain(self, after_ms: int) -> None:
-        """Take no new sockets and ask everybody to come back after a while."""
+    def drain(self, after_ms: Callable[[], int]) -> None:
+        """Take no new sockets and ask everybody to come back, each after its own while."""
         self._draining = True
-        frame = self.hints.frame({"op": "reconnect", "after_ms": after_ms})
         for tenant, user_id in tuple(self.interest.users()):
             for session in tuple(self.interest.sessions_of(tenant, user_id)):
-                session.hint(frame)
+                session.hint(self.hints.frame({"op": "reconnect", "after_ms": after_ms()}))
+
+    @property
+    def empty(self) -> bool:
+        """Whether no session is left."""
+        return not len(self.interest)
 
     # --- ops ---------------------------------------------------------------------------------------------------------------------
 

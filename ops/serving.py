@@ -1,0 +1,160 @@
+"""Serving: the listening sockets, signals, and the drain in its order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import secrets
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import structlog
+import uvicorn
+from typing_extensions import override
+
+from gateways.rest.metrics import build_metrics_app
+from ops.settings import Settings
+from ops.wiring import EmbeddedServer, embedded_server
+
+_log = structlog.get_logger(__name__)
+
+BACKLOG = 4_096
+RECONNECT_MS_MAX = 5_000
+"""Sockets come back spread over so long."""
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class AddressInUseError(Exception):
+    """The address cannot be listened on."""
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: ours drain first."""
+
+    @override
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
+        yield
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        why = "is in use by another program" if error.errno == errno.EADDRINUSE else error.strerror
+        raise AddressInUseError(f"{host}:{port} {why}; choose another with --host and --port") from None
+    listener.setblocking(False)
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """Where to click."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _http(app: Any, settings: Settings, **options: Any) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            app,
+            loop="none",
+            http="httptools",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=True,
+            proxy_headers=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=max(1, int(settings.drain_s)),
+            **options,
+        )
+    )
+
+
+@asynccontextmanager
+async def _running(server: _Server, listener: socket.socket) -> AsyncIterator[None]:
+    """The HTTP server in a task of its own, stopped and awaited at the end."""
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(server.serve(sockets=[listener]))
+        try:
+            while not server.started and not task.done():
+                await asyncio.sleep(0.005)
+            yield
+        finally:
+            server.should_exit = True
+
+
+async def serve(
+    settings: Settings,
+    started: Callable[[str, EmbeddedServer], None],
+    extra: Callable[[EmbeddedServer], contextlib.AbstractAsyncContextManager[None]] | None = None,
+) -> None:
+    """Run the embedded server until SIGTERM or SIGINT, then drain: not ready, no new sockets, reconnect hints, close, flush, release.
+
+    `started` is told the address once requests are answered; `extra` runs as long as the server (the control socket).
+    Raises AddressInUseError and what `embedded_server` raises; a second signal ends the wait for the drain.
+    """
+    stop = asyncio.Event()
+    hurry = asyncio.Event()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            hurry.set()
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    async with AsyncExitStack() as stack:
+        listener = _listen(settings.host, settings.port)
+        stack.callback(listener.close)
+        server = await stack.enter_async_context(embedded_server(settings))
+        for number in STOP_SIGNALS:
+            loop.add_signal_handler(number, on_signal)
+            stack.callback(loop.remove_signal_handler, number)
+        if extra is not None:
+            await stack.enter_async_context(extra(server))
+        await stack.enter_async_context(_metrics(server))
+        http = _http(server.app, settings, ws=server.websocket_class)
+        async with _running(http, listener):
+            started(url_of(listener), server)
+            await stop.wait()
+            await _drain(server, hurry)
+
+
+@asynccontextmanager
+async def _metrics(server: EmbeddedServer) -> AsyncIterator[None]:
+    """The metrics port, when it is set."""
+    settings = server.settings
+    if settings.metrics_port is None:
+        yield
+        return
+    listener = _listen(settings.host, settings.metrics_port)
+    http = _http(build_metrics_app(server.registry), settings, ws="none")
+    async with _running(http, listener):
+        _log.info("metrics", url=f"{url_of(listener)}/metrics")
+        yield
+
+
+async def _drain(server: EmbeddedServer, hurry: asyncio.Event) -> None:
+    """Tell everybody to come back later, and give them the time to go."""
+    server.stopping.set()
+    server.socket_desk.drain(lambda: secrets.randbelow(RECONNECT_MS_MAX))
+    _log.info("draining", seconds=server.settings.drain_s)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(server.settings.drain_s):
+            await _first_of(hurry, server)
+
+
+async def _first_of(hurry: asyncio.Event, server: EmbeddedServer) -> None:
+    while not hurry.is_set() and not server.socket_desk.empty:
+        await asyncio.sleep(0.02)
