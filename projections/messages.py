@@ -155,7 +155,7 @@ class MessageData(msgspec.Struct, frozen=True, kw_only=True):
     content: msgspec.Raw
     reply_to: int | None = None
     mentions: tuple[str, ...] = ()
-    origin: msgspec.Raw | None = None
+    origin: dict[str, Any] | None = None
 
 
 class MessageEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -200,7 +200,7 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     content: msgspec.Raw
     reply_to: int | None = None
     mentions: tuple[str, ...] = ()
-    origin: msgspec.Raw | None = None
+    origin: dict[str, Any] | None = None
     edited_at: str | None = None
     recalled: bool = False
     pinned: bool = False
