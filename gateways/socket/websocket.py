@@ -214,6 +214,7 @@ class WebSocket(Outlet):
             response, handler = refusal_bytes(refuse(503, "unavailable", "try again later")), None
         self._transport.write(response)
         if handler is None:
+            self._state = State.ENDED
             self._transport.close()
             return
         self._transport.set_write_buffer_limits(high=hub.limits.unsent_bytes_max)

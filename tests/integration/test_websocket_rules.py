@@ -13,6 +13,7 @@ from gateways.socket.frames import CLOSE, PING, PONG, TEXT, encode_text_frame
 from gateways.socket.port import SocketLimits
 from gateways.socket.websocket import WebSocket
 from tests.integration.websocket_harness import (
+    SAMPLE_UPGRADE,
     Bench,
     Recorder,
     RecordingTransport,
@@ -308,6 +309,18 @@ def test_a_failing_handler_loses_its_socket_and_nothing_else(
     assert handler.calls.count(("closed", b"")) == 1
     assert "ValueError" in caplog.text
     assert "body of a message" not in caplog.text
+
+
+def test_a_refused_connection_hears_nothing_more() -> None:
+    bench = Bench()
+    connection, transport = bench.connect(SAMPLE_UPGRADE.replace(b"/v1/ws", b"/v1/no"))
+    connection.data_received(SAMPLE_UPGRADE)
+    connection.shutdown()
+    connection.connection_lost(None)
+    bench.turn()
+    assert [write[:12] for write in transport.writes] == [b"HTTP/1.1 404"]
+    assert transport.is_closing()
+    assert bench.acceptor.handshakes == []
 
 
 def test_shutdown_says_restart() -> None:
