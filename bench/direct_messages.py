@@ -1,0 +1,143 @@
+"""Durable direct messages: 200 users in pairs, 200-byte texts, everything on: views, search, hints. Open loop at a fixed rate.
+
+Every message is acknowledged (durable), comes back to its sender and reaches the peer; latency is send → peer's socket.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+
+import uvloop
+
+from bench.harness import Server, percentile, server, table, tokens
+from client.websocket import WebSocket, open_websocket
+
+USERS = 200
+TEXT = "lorem ipsum dolor sit amet " * 8
+TICK_S = 0.002
+
+
+class Load:
+    """Sockets of all users and the record of what came back."""
+
+    def __init__(self) -> None:
+        self.sockets: list[WebSocket] = []
+        self.sent_at: list[float] = []
+        self.latencies_s: list[float] = []
+        self.acks = 0
+        self.ack_s: list[float] = []
+        self.own = 0
+        self.errors: list[bytes] = []
+        self.welcomes = 0
+        self.complete = asyncio.Event()
+        self.first = 0
+
+    async def connect(self, running: Server, user: int, token: str) -> None:
+        """Open and greet."""
+        url = running.url.replace("http", "ws", 1) + "/v1/ws"
+        socket = await open_websocket(url, lambda text: self._received(user, text), lambda code, reason: None)
+        socket.send_text(json.dumps({"op": "hello", "token": token}).encode())
+        self.sockets.append(socket)
+
+    def _received(self, user: int, text: bytes) -> None:
+        if text.startswith(b'{"op":"ack"'):
+            self.acks += 1
+            start = text.index(b'"ref":"') + 7
+            self.ack_s.append(time.perf_counter() - self.sent_at[int(text[start : text.index(b'"', start)])])
+        elif text.startswith(b'{"op":"event"'):
+            self._event(user, text)
+        elif text.startswith(b'{"op":"welcome"'):
+            self.welcomes += 1
+        elif text.startswith(b'{"op":"error"'):
+            self.errors.append(text)
+        sent = len(self.sent_at) - self.first
+        if self.acks >= sent and len(self.latencies_s) >= sent and self.own >= sent:
+            self.complete.set()
+
+    def _event(self, user: int, text: bytes) -> None:
+        start = text.find(b'"client_msg_id":"')
+        if start < 0:
+            return
+        start += 17
+        name = text[start : text.index(b'"', start)]
+        sender, _, number = name.partition(b"-")
+        if int(sender) == user:
+            self.own += 1
+        else:
+            self.latencies_s.append(time.perf_counter() - self.sent_at[int(number)])
+
+    def send(self, number: int) -> None:
+        """One message of the next user to its peer."""
+        user = number % USERS
+        peer = user ^ 1
+        self.sent_at.append(time.perf_counter())
+        self.sockets[user].send_text(
+            b'{"op":"send","ref":"%d","to":"u%d","client_msg_id":"%d-%d","content":{"kind":"text","text":"%b"}}'
+            % (number, peer, user, number, TEXT[:200].encode())
+        )
+
+
+async def _run(load: Load, rate: int, seconds: float) -> float:
+    """Send at the rate; returns the seconds until everything was back."""
+    load.first = len(load.sent_at)
+    load.latencies_s.clear()
+    load.ack_s.clear()
+    load.acks = load.own = 0
+    load.complete.clear()
+    start = time.perf_counter()
+    number, total = 0, int(rate * seconds)
+    while number < total:
+        due = min(total, int((time.perf_counter() - start) * rate) + 1)
+        while number < due:
+            load.send(load.first + number)
+            number += 1
+        await asyncio.sleep(TICK_S)
+    async with asyncio.timeout(60):
+        await load.complete.wait()
+    return time.perf_counter() - start
+
+
+async def measure(rates: Sequence[int], seconds: float, profile: str | None = None) -> None:
+    """Print the table."""
+    rows: list[Sequence[object]] = []
+    async with server(profile) as running:
+        load = Load()
+        names = [f"u{number}" for number in range(USERS)]
+        for user, token in enumerate(await tokens(running, names)):
+            await load.connect(running, user, token)
+        while load.welcomes < USERS:
+            await asyncio.sleep(0.05)
+        await _run(load, 400, 2.0)
+        for rate in rates:
+            before = running.cpu_s()
+            took_s = await _run(load, rate, seconds)
+            cpu_s = running.cpu_s() - before
+            count = len(load.sent_at) - load.first
+            latencies = sorted(load.latencies_s)
+            acks = sorted(load.ack_s)
+            rows.append(
+                (
+                    rate,
+                    round(count / took_s),
+                    len(load.errors),
+                    f"{cpu_s / count * 1e6:.0f}",
+                    *(f"{percentile(latencies, share) * 1e3:.1f}" for share in (0.5, 0.99)),
+                    *(f"{percentile(acks, share) * 1e3:.1f}" for share in (0.5, 0.99)),
+                )
+            )
+    columns = ("asked/s", "done/s", "errors", "CPU µs/message", "p50 ms", "p99 ms", "ack p50 ms", "ack p99 ms")
+    table(f"durable direct messages, {USERS} users in pairs, 200 bytes", columns, rows)
+    print(f"  commits/flush {running.figures['commits'] / max(1, running.figures['flushes']):.1f}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rates", type=int, nargs="+", default=[200, 1_000, 3_000])
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--profile", default=None)
+    options = parser.parse_args()
+    uvloop.run(measure(options.rates, options.seconds, options.profile))

@@ -1,0 +1,95 @@
+"""What benchmarks share: a real server in its own process, its CPU time, people with sessions, and a table."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from client.caller import AppKey
+from client.rest import RestClient
+
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass
+class Server:
+    """A running server."""
+
+    url: str
+    pid: int
+    key: AppKey
+    figures: dict[str, int] = field(default_factory=dict)
+
+    def cpu_s(self) -> float:
+        """User and system time of all its threads so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+
+    def resident_bytes(self) -> int:
+        """Resident memory."""
+        return int(Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@asynccontextmanager
+async def server(profile: str | None = None, data: Path | None = None) -> AsyncIterator[Server]:
+    """A server over a new folder on the disk of the checkout (its fsync counts), stopped at the end."""
+    folder = data or Path(tempfile.mkdtemp(prefix="bench-", dir=_ROOT.parent))
+    arguments = [sys.executable, "-m", "bench.server_process", str(folder)]
+    if profile is not None:
+        arguments.append(profile)
+    process = await asyncio.create_subprocess_exec(*arguments, cwd=_ROOT, stdout=asyncio.subprocess.PIPE)
+    assert process.stdout is not None
+    try:
+        line = json.loads(await process.stdout.readline())
+        running = Server(line["url"], line["pid"], AppKey(line["key"], line["secret"]))
+        yield running
+        process.send_signal(signal.SIGTERM)
+        running.figures.update(json.loads(await process.stdout.readline()))
+        await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        if data is None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+async def tokens(running: Server, user_ids: Sequence[str]) -> list[str]:
+    """Register people by signed calls (no password hashing) and log them in."""
+    async with RestClient(running.url, app_key=running.key) as rest:
+
+        async def token(user_id: str) -> str:
+            await rest.create_user(user_id, signed=True)
+            session = await rest.create_token(user_id, "bench", "bot")
+            return session.access_token
+
+        found: list[str] = []
+        for start in range(0, len(user_ids), 32):
+            found += await asyncio.gather(*[token(user_id) for user_id in user_ids[start : start + 32]])
+        return found
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table to stdout."""
+    texts = [[str(cell) for cell in row] for row in (columns, *rows)]
+    widths = [max(len(row[index]) for row in texts) for index in range(len(columns))]
+    print(f"\n{title}")
+    for number, row in enumerate(texts):
+        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
+        if number == 0:
+            print("  " + "  ".join("-" * width for width in widths))
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value below which `share` of the sorted values lie; 0 without values."""
+    return values[min(len(values) - 1, int(len(values) * share))] if values else 0.0
