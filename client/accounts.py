@@ -19,10 +19,13 @@ class AccountCalls(RestCaller):
         *,
         signed: bool = False,
         key: str | None = None,
+        deadline_s: float | None = None,
     ) -> Account:
         """Registers a user; `conflict` if the id is taken. A signed call may leave the password out."""
         body = fields(user_id=user_id, password=password, name=name)
-        return await self.one(Account, "POST", "/v1/users", body, signed=signed, key=key)
+        return await self.one(
+            Account, "POST", "/v1/users", body, signed=signed, key=key, deadline_s=deadline_s
+        )
 
     async def log_in(
         self,
@@ -31,6 +34,8 @@ class AccountCalls(RestCaller):
         device_id: str,
         device_kind: str = "bot",
         device_name: str | None = None,
+        *,
+        deadline_s: float | None = None,
     ) -> SessionTokens:
         """A new session of the device, which ends its old one; the caller's `token` is not changed."""
         body = fields(
@@ -40,7 +45,7 @@ class AccountCalls(RestCaller):
             device_kind=device_kind,
             device_name=device_name,
         )
-        return await self.one(SessionTokens, "POST", "/v1/sessions", body, keyed=False)
+        return await self.one(SessionTokens, "POST", "/v1/sessions", body, keyed=False, deadline_s=deadline_s)
 
     async def refresh(self, refresh_token: str) -> SessionTokens:
         """Both tokens anew; the old refresh token gives the same successor for 60 s."""

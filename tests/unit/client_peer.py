@@ -183,6 +183,9 @@ class Peer:
             await self._talk(reader, writer)
         except (EOFError, ConnectionError):
             writer.close()
+        except BaseException:  # the script failed: its client must not wait for the answer
+            writer.transport.abort()
+            raise
         finally:
             self._tasks.discard(task)
 

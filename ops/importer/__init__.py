@@ -1,0 +1,1 @@
+"""Bringing other systems' histories in, through the public interface only."""
