@@ -251,6 +251,12 @@ export class Chat {
     this.sender.send(id, contentOfTyped(typed), { reply_to: replyTo[id] ?? undefined, mentions });
   }
 
+  /** Brings an own message back into the composer. */
+  edit(id, row) {
+    this.dispatch({ type: "editing", id, seq: row.seq });
+    this.dispatch({ type: "draft", id, text: typedOf(row.content) ?? "" });
+  }
+
   /** One operation of the socket that changes something; a refusal becomes a toast. */
   async operate(op, fields) {
     try {

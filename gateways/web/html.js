@@ -1,10 +1,10 @@
 // What every view needs: markup as tagged templates, hooks, and a component that skips needless work.
 
 import { Component, createContext, h, render } from "./vendor/preact.js";
-import { useContext, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./vendor/hooks.js";
+import { useContext, useEffect, useId, useLayoutEffect, useMemo, useRef, useState } from "./vendor/hooks.js";
 import htm from "./vendor/htm.js";
 
-export { Component, createContext, render, useContext, useEffect, useLayoutEffect, useMemo, useRef, useState };
+export { Component, createContext, render, useContext, useEffect, useId, useLayoutEffect, useMemo, useRef, useState };
 
 /** Markup. Values put into it are always text or attributes; no string is ever read as markup. */
 export const html = htm.bind(h);

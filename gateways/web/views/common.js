@@ -1,7 +1,7 @@
 // Small pieces that several views use.
 
 import { hueOf, initialOf } from "../format.js";
-import { html, useEffect, useRef, useState } from "../html.js";
+import { html, useEffect, useId, useRef, useState } from "../html.js";
 
 /** A person's or group's initial on its own colour, with a dot when presence is known. */
 export function Avatar({ id, name, online, size = "" }) {
@@ -56,9 +56,12 @@ export function Form({ onSubmit, children, label, id }) {
   </form>`;
 }
 
-/** A labelled input. */
+/** A labelled input, with a hint that belongs to it but not to its name. */
 export function Field({ label, hint, ...input }) {
-  return html`<label class="field"><span>${label}</span><input ...${input} />${hint && html`<small>${hint}</small>`}</label>`;
+  const id = useId();
+  return html`<div class="field"><label for=${id}>${label}</label>
+    <input id=${id} aria-describedby=${hint ? `${id}-hint` : null} ...${input} />
+    ${hint && html`<small id=${`${id}-hint`}>${hint}</small>`}</div>`;
 }
 
 /** Which of several tabs is shown. */

@@ -50,10 +50,7 @@ export function Composer({ state, id, timeline, nameOf, refusal }) {
   const rows = completionsFor(found, state.members[id]?.people ?? {}, isGroup);
   const setText = (next) => chat.dispatch({ type: "draft", id, text: next });
 
-  useEffect(() => {
-    if (editing !== null) setText(typedOf(timeline.rows[editing]?.content) ?? "");
-    box.current?.focus();
-  }, [editing, id]);
+  useEffect(() => box.current?.focus(), [editing, id]);
   useLayoutEffect(() => {
     if (box.current === null) return;
     box.current.style.height = "auto";
@@ -106,7 +103,7 @@ export function Composer({ state, id, timeline, nameOf, refusal }) {
       const row = lastEditable(timeline, state.me.user_id);
       if (row) {
         event.preventDefault();
-        chat.dispatch({ type: "editing", id, seq: row.seq });
+        chat.edit(id, row);
       }
     }
   };

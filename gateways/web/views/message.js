@@ -69,7 +69,7 @@ function Tools({ id, row, mine, isOfficer, mayPin }) {
       ${EMOJI.map((emoji) => html`<button type="button" key=${emoji} class="quiet" aria-label=${`React with ${emoji}`} onClick=${() => react(emoji)}>${emoji}</button>`)}</div>`}
     ${tool("smile", "React", () => setPicking(!picking))}
     ${tool("reply", "Reply", () => { chat.dispatch({ type: "reply_to", id, seq: row.seq }); focusComposer(); })}
-    ${mine && typedOf(row.content) !== null && tool("edit", "Edit", () => { chat.dispatch({ type: "editing", id, seq: row.seq }); focusComposer(); })}
+    ${mine && typedOf(row.content) !== null && tool("edit", "Edit", () => { chat.edit(id, row); focusComposer(); })}
     ${mayPin && tool("pin", row.pinned ? "Unpin" : "Pin", () => chat.pin(id, row))}
     ${(mine || isOfficer) && tool("recall", "Recall", () => chat.recall(id, row))}
   </div>`;
