@@ -1,4 +1,4 @@
-"""Two people in two real browser tabs against a real server: the page from sign-up to a server killed under it."""
+"""Two people in two real browser tabs against a real server: from sign-up to a server killed under them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ QUIET = (
 )
 START_TIMEOUT_S = 30
 WAIT_MS = 15_000
-PASSWORD = "a quiet afternoon"  # noqa: S105 - of accounts that live as long as the test
+PASSWORD = "a quiet afternoon"
 HOSTILE_NAME = "<img src=x onerror=alert(1)>"
 HOSTILE_TEXT = "<script>alert(2)</script> <b>bold?</b> javascript:alert(3)"
 
@@ -103,7 +103,7 @@ class Person:
         page.on("console", self._console)
 
     def _console(self, message: ConsoleMessage) -> None:
-        # What the policy refuses is told on the console; a server that is away is told there too, and is no fault.
+        # What the policy refuses is told on the console. So is a server that is away, but that is no fault.
         if message.type == "error" and "Content Security Policy" in message.text:
             self.complaints.append(message.text)
 
