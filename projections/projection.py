@@ -65,7 +65,7 @@ class Projection:
         self.name = store.schema.name
         self._apply = apply
         self._kinds = kinds
-        self._parks = parks
+        self.parks = parks
         self.lazy = lazy
         self.positions: dict[int, int] = store.positions()
         """Applied; the durable ones may lag behind by commits that changed nothing."""
@@ -175,7 +175,7 @@ class Projection:
     def _park(
         self, work: UnitOfWork, commit: Commit, version: int, reason: str, error: Exception | None = None
     ) -> None:
-        if not self._parks:
+        if not self.parks:
             raise Poison(f"{self.name}: {commit.stream} version {version}: {reason}") from error
         row = (commit.stream, version, commit.shard, commit.position, commit.at, reason)
         work.put(PARKED, row)

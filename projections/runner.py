@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import msgspec
@@ -150,6 +151,16 @@ class Runner:
         async with self._turn:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Nothing is applied meanwhile; what comes is queued."""
+        async with self._turn:
+            yield
+
+    def replace(self, old: Projection, new: Projection) -> None:
+        """Feed `new` in place of `old`, which stands at the same positions. Call while paused."""
+        self.projections[self.projections.index(old)] = new
+
     async def parked(self) -> list[ParkedStream]:
         """All parked streams of all projections."""
         return await self.in_writer(
@@ -161,6 +172,7 @@ class Runner:
 
         Raises `not_found` for what is not parked.
         """
+        await self.freshen([projection_name])
         projection = next((p for p in self.projections if p.name == projection_name), None)
         parked = next(
             (p for p in await self.parked() if p.projection == projection_name and p.stream == stream), None
@@ -168,7 +180,6 @@ class Runner:
         if projection is None or parked is None:
             raise Problem("not_found", "no such parked stream")
         skip = None if skip_because is None else (parked.from_version, skip_because)
-        await self.freshen([projection_name])
         async with self._turn:
             commits = [received async for received in self._stream(parked)]
             return await asyncio.get_running_loop().run_in_executor(

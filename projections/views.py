@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from projections.sqlite import SqliteViewStore
 from projections.store import Schema, ViewStore
 from projections.timeline import Timeline
 
+VERSIONS_FILE = "current.json"
+"""Which version of each view is current, where it is not the first."""
 CONVERSATION_KINDS = frozenset({StreamKind.GROUP, StreamKind.DIRECT})
 
 
@@ -66,9 +69,13 @@ class Views:
         self.folder = folder
         self.log = log
         self.codec = codec
+        self._versions = _versions_in(folder)
+        self._retired: list[ViewStore] = []
         self._reads = Reads(settings.reader_threads, settings.reads_waiting_max)
         self._projections = {
-            name: Projection(self._opened(model.schema), model.apply, model.kinds, lazy=model.lazy)
+            name: Projection(
+                self._opened(name, self.version_of(name)), model.apply, model.kinds, lazy=model.lazy
+            )
             for name, model in READ_MODELS.items()
         }
         self.runner = Runner(log, bus, codec, list(self._projections.values()), settings.runner)
@@ -131,8 +138,47 @@ class Views:
         """Drain the runner, wait for reads, close the files."""
         await self.runner.close()
         await self._reads.close()
-        for projection in self._projections.values():
-            projection.store.close()
+        for store in (*self._retired, *(projection.store for projection in self._projections.values())):
+            store.close()
+
+    # Versions of views; see projections/rebuild.py
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the views."""
+        return tuple(READ_MODELS)
+
+    def projection(self, name: str) -> Projection:
+        """The projection that is current."""
+        return self._projections[name]
+
+    def version_of(self, name: str) -> int:
+        """The version of the file that is current: 1, then one more for each rebuild."""
+        return self._versions.get(name, 1)
+
+    def projection_beside(self, name: str, version: int) -> Projection:
+        """Open a version that is not current, or go on with it. It stops at poison. Blocks."""
+        model = READ_MODELS[name]
+        return Projection(self._opened(name, version), model.apply, model.kinds, lazy=model.lazy, parks=False)
+
+    def switch(self, name: str, new: Projection, version: int) -> None:
+        """Make `new` current, durably and at once; the version before is kept for `roll_back`, older ones go. Blocks; call while paused."""
+        old = self._projections[name]
+        versions = {**self._versions, name: version}
+        temporary = self.folder / (VERSIONS_FILE + ".new")
+        with temporary.open("wb") as file:
+            file.write(msgspec.json.encode(versions))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self.folder / VERSIONS_FILE)
+        previous, self._versions = self.version_of(name), versions
+        new.parks = True
+        self._projections[name] = new
+        self.runner.replace(old, new)
+        self._retired.append(old.store)
+        for path in self.folder.glob(f"{name}-v*.db*"):
+            if path.name.split(".")[0] not in (f"{name}-v{version}", f"{name}-v{previous}"):
+                path.unlink()
 
     def _freshened(self, *names: str) -> Freshen:
         return lambda: self.runner.freshen(names)
@@ -140,5 +186,11 @@ class Views:
     def _source(self, name: str) -> Source:
         return lambda: self._projections[name].store
 
-    def _opened(self, schema: Schema) -> ViewStore:
-        return SqliteViewStore(self.folder / f"{schema.name}-v{schema.version}.db", schema, self.log.log_id)
+    def _opened(self, name: str, version: int) -> ViewStore:
+        schema = READ_MODELS[name].schema
+        return SqliteViewStore(self.folder / f"{name}-v{version}.db", schema, self.log.log_id)
+
+
+def _versions_in(folder: Path) -> dict[str, int]:
+    path = folder / VERSIONS_FILE
+    return msgspec.json.decode(path.read_bytes(), type=dict[str, int]) if path.exists() else {}

@@ -83,7 +83,9 @@ async def test_a_recall_empties_the_message_and_its_edits_on_every_face(tmp_path
             *(await views.search.search(TENANT, "bob", "secret2")).data,
         ]
         assert not any(b"secret" in bytes(face) for face in faces)
-        events = [event for event in rows(await views.timeline.events(access)) if event["type"] != "message_pinned"]
+        events = [
+            event for event in rows(await views.timeline.events(access)) if event["type"] != "message_pinned"
+        ]
         for event in events:
             if event["type"] in ("message_posted", "message_edited"):
                 assert event["data"]["content"] is None  # type: ignore[index]

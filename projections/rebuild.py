@@ -1,0 +1,159 @@
+"""Rebuilding: a view's next version beside the present one, from the log, then compared and switched at once."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from domain.errors import Problem
+from projections.projection import Projection
+from projections.runner import decoded
+from projections.store import Snapshot
+
+if TYPE_CHECKING:
+    from projections.views import Views
+
+SPAN_COMMITS = 5_000
+SHARE = 0.5
+"""How much of one core a rebuild takes beside the server's work."""
+
+T = TypeVar("T")
+_encode = msgspec.json.Encoder().encode
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far a rebuild is: commits in the new version, of those known to be in the log."""
+
+    name: str
+    done_commits: int
+    known_commits: int
+
+
+class Rebuilt(msgspec.Struct, frozen=True, kw_only=True):
+    """What a rebuild came to. `same`: every row of the old and the new version, at the same positions, byte for byte."""
+
+    name: str
+    old_version: int
+    new_version: int
+    events: int
+    seconds: float
+    same: bool
+    old_digest: str
+    new_digest: str
+    switched: bool
+
+
+class Rebuild:
+    """One rebuild of the view `name`; `run` it once. Interrupted or stopped by a poisoned event, the next one goes on where it ended."""
+
+    def __init__(
+        self,
+        views: Views,
+        name: str,
+        *,
+        progress: Callable[[Progress], None] | None = None,
+        share: float = SHARE,
+        only_if_same: bool = False,
+    ) -> None:
+        if name not in views.names:
+            raise Problem("not_found", "no such view")
+        if not 0 < share <= 1:
+            raise ValueError("a share is more than 0 and at most 1")
+        self._views = views
+        self._name = name
+        self._progress = progress
+        self._share = share
+        self._only_if_same = only_if_same
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="views-rebuild")
+
+    async def run(self) -> Rebuilt:
+        """Build, compare, switch. Raises Poison at an event that cannot be applied. Cancellation leaves the unfinished version."""
+        started = time.monotonic()
+        old_version = self._views.version_of(self._name)
+        new_version = old_version + 1
+        new = await self._in_thread(lambda: self._views.projection_beside(self._name, new_version))
+        switched = False
+        try:
+            await self._catch_up(new, await self._heads())
+            old_digest, new_digest = await self._digests(new)
+            if old_digest == new_digest or not self._only_if_same:
+                await self._switch(new, new_version)
+                switched = True
+        finally:
+            if not switched:
+                new.store.close()
+            await asyncio.to_thread(self._thread.shutdown)
+        return Rebuilt(
+            name=self._name,
+            old_version=old_version,
+            new_version=new_version,
+            events=new.applied_events,
+            seconds=time.monotonic() - started,
+            same=old_digest == new_digest,
+            old_digest=old_digest,
+            new_digest=new_digest,
+            switched=switched,
+        )
+
+    async def _heads(self) -> dict[int, int]:
+        return {shard: head.position for shard, head in (await self._views.log.heads()).items()}
+
+    async def _catch_up(self, new: Projection, targets: Mapping[int, int]) -> None:
+        """Bring the new version exactly to these positions, a span at a time, taking the bounded share."""
+        known = sum(targets.values())
+        for shard, target in sorted(targets.items()):
+            while (after := new.positions.get(shard, 0)) < target:
+                started = time.monotonic()
+                commits = await self._views.log.read_shard(shard, after, min(SPAN_COMMITS, target - after))
+                if not commits:
+                    raise RuntimeError(f"the log of shard {shard} ends before position {target}")
+                await self._in_thread(lambda span=commits: new.take(decoded(self._views.codec, span)))  # type: ignore[misc]
+                if self._progress is not None:
+                    self._progress(Progress(self._name, sum(new.positions.values()), known))
+                await asyncio.sleep((time.monotonic() - started) * (1 / self._share - 1))
+        await self._in_thread(new.flush_positions)
+
+    async def _digests(self, new: Projection) -> tuple[str, str]:
+        """The digests of both versions at the same positions. Live applying waits only while the snapshots are taken."""
+        old = self._views.projection(self._name)
+        await self._catch_up(new, dict(old.positions))
+        with ExitStack() as snapshots:
+            async with self._views.runner.paused():
+                await self._catch_up(new, dict(old.positions))
+
+                def enter() -> tuple[Snapshot, Snapshot]:
+                    return (
+                        snapshots.enter_context(old.store.snapshot()),
+                        snapshots.enter_context(new.store.snapshot()),
+                    )
+
+                before, after = await self._in_thread(enter)
+            digests = await self._in_thread(lambda: (digest_of(before), digest_of(after)))
+            await self._in_thread(snapshots.close)
+        return digests
+
+    async def _switch(self, new: Projection, version: int) -> None:
+        old = self._views.projection(self._name)
+        await self._catch_up(new, dict(old.positions))
+        async with self._views.runner.paused():
+            await self._catch_up(new, dict(old.positions))
+            await self._in_thread(lambda: self._views.switch(self._name, new, version))
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def digest_of(snapshot: Snapshot) -> str:
+    """SHA-256 over all rows in canonical order."""
+    digest = hashlib.sha256()
+    for table, row in snapshot.dump():
+        digest.update(_encode((table, row)))
+        digest.update(b"\n")
+    return digest.hexdigest()
