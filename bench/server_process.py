@@ -29,7 +29,7 @@ async def _main(data: Path, profile: str | None) -> None:
         yield
         counters = server.node.counters
         figures = {
-            "flushes": counters.flushes,
+            "flushes": server.node.flush_counters.flushes,
             "commits": counters.commits,
             "encodings": server.pusher.counters.encodings,
             "deliveries": server.pusher.counters.deliveries,

@@ -34,7 +34,7 @@ class Keyed(msgspec.Struct, frozen=True):
         """The 16-byte command id: BLAKE2b over (tenant, actor, scope, client key), random without a client key."""
         if self.client_key is None:
             return secrets.token_bytes(KEY_BYTES)
-        parts = "\x00".join((tenant, actor, self.scope, self.client_key))
+        parts = f"{tenant}\x00{actor}\x00{self.scope}\x00{self.client_key}"
         return hashlib.blake2b(parts.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest()
 
     def payload_digest(self, secret: bytes) -> bytes:

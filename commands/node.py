@@ -7,14 +7,13 @@ the shard: it carries the waiting commits of all shards, one flush in flight.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 import structlog
 
 from commands.caller import Answer
 from commands.deciding import decide
+from commands.flushing import OUTCOME_UNKNOWN, Built, Flusher, followers_of, orders_of
 from commands.hotset import HotSet
 from commands.order import Decided, Hot, Order
 from commands.settings import NodeSettings
@@ -23,9 +22,9 @@ from commands.tasks import TaskOwner
 from domain.aggregates import State
 from domain.errors import Problem
 from eventlog.bus import Bus
-from eventlog.codec import EventCodec, frame_of, recorded
-from eventlog.port import Log, LogUnavailableError, OutcomeUnknownError, Refusal, RefusalReason, ShardOutcome
-from eventlog.record import Commit, Committed, Head
+from eventlog.codec import EventCodec
+from eventlog.port import Log, LogUnavailableError, Refusal, RefusalReason, ShardOutcome
+from eventlog.record import Commit, Committed
 from eventlog.registry import UnknownEventError
 from eventlog.snapshots import Snapshots
 
@@ -39,30 +38,18 @@ _CLOSED = Problem("unavailable", "the server is shutting down; try again", retry
 _UNREADABLE = Problem(
     "unavailable", "the history of this stream cannot be read by this version of the server"
 )
-_UNKNOWN = Problem("outcome_unknown", "the write may or may not have happened; repeat it with the same key")
-
-
-class Built(NamedTuple):
-    """A decided commit with its frame, and the head of its shard once it is durable."""
-
-    decided: Decided
-    committed: Committed
-    head: Head
 
 
 class NodeCounters:
     """Plain counters for metrics and benchmarks; read from outside."""
 
-    __slots__ = ("commits", "events", "flush_seconds", "flushes", "redecided", "refused_documents", "resends")
+    __slots__ = ("commits", "events", "redecided", "refused_documents")
 
     def __init__(self) -> None:
         self.commits = 0
         self.events = 0
-        self.flushes = 0
-        self.flush_seconds = 0.0
         self.redecided = 0
         self.refused_documents = 0
-        self.resends = 0
 
 
 class Node:
@@ -87,29 +74,24 @@ class Node:
         self._name = name
         self._hot = HotSet(log, codec, snapshots, settings)
         self._shards: dict[int, OwnedShard] = {}
-        self._next: list[Decided] = []
-        self._flight: list[Decided] = []
         self._orders = 0
         self._order_number = 0
         self._warming = TaskOwner("node-warming", settings.queue_orders)
         self._loads = asyncio.Semaphore(settings.warming_streams)
-        self._flushing = TaskOwner("node-flushing", 1)
-        self._work = asyncio.Event()
-        self._full = asyncio.Event()
+        self._flusher = Flusher(log, self._shards, settings, self._settle, self._refuse_batch)
         self._closing = False
-        self._flusher: asyncio.Task[None] | None = None
         self.writable = True
         """False after a flush that the store refused, until one succeeds."""
         self.counters = NodeCounters()
+        self.flush_counters = self._flusher.counters
 
-    async def open(self, shards: Sequence[int] | None = None) -> None:
+    async def open(self, numbers: Sequence[int] | None = None) -> None:
         """Take over the shards (default: all) and start flushing. Raises as `open_shards` does."""
-        owned = range(self._log.shard_count) if shards is None else shards
-        self._shards, committed = _mutable(
-            await open_shards(self._log, self._codec, owned, self._name, self._clock())
-        )
+        owned = range(self._log.shard_count) if numbers is None else numbers
+        shards, committed = await open_shards(self._log, self._codec, owned, self._name, self._clock())
+        self._shards.update(shards)
         self._bus.publish(committed)
-        self._flusher = self._flushing.start(self._flush_forever())
+        self._flusher.start()
 
     async def close(self) -> None:
         """Refuse new orders, flush what is decided, answer everything, within `close_s`. Idempotent.
@@ -122,14 +104,8 @@ class Node:
         await self._warming.close()
         for hot in self._hot.all():
             self._give_up(hot, _CLOSED)
-        self._work.set()
-        self._full.set()
-        if self._flusher is not None:
-            await asyncio.wait([self._flusher], timeout=self._settings.close_s)
-        await self._flushing.close()
-        for decided in (*self._flight, *self._next):
-            for order in (decided.order, *(order for order, _ in decided.followers)):
-                self._finish(order, _UNKNOWN)
+        for order in orders_of(await self._flusher.close()):
+            self._finish(order, OUTCOME_UNKNOWN)
         await self._hot.snapshot_all()
 
     def head_positions(self) -> Mapping[int, int]:
@@ -259,10 +235,7 @@ class Node:
             hot.newest = result
             hot.pending += 1
             hot.pending_keys[order.key] = result
-            self._next.append(result)
-            self._work.set()
-            if len(self._next) >= self._settings.flush_commits:
-                self._full.set()
+            self._flusher.add(result)
         elif hot.newest is not None:
             hot.newest.followers.append((order, result))
         else:
@@ -272,91 +245,7 @@ class Node:
         self._orders -= 1
         order.answer(result)
 
-    # --- flushing ----------------------------------------------------------------------------------------------------------------
-
-    async def _flush_forever(self) -> None:
-        loop = asyncio.get_running_loop()
-        pace_s = self._settings.flush_pace_ms / 1_000
-        due = 0.0
-        while True:
-            await self._work.wait()
-            if not self._next:
-                if self._closing:
-                    return
-                self._work.clear()
-                continue
-            delay = due - loop.time()
-            if delay > 0 and not self._closing and len(self._next) < self._settings.flush_commits:
-                await self._pause(delay)
-            due = loop.time() + pace_s
-            self._full.clear()
-            await self._flush()
-
-    async def _pause(self, delay_s: float) -> None:
-        timer = asyncio.get_running_loop().call_later(delay_s, self._full.set)
-        try:
-            await self._full.wait()
-        finally:
-            timer.cancel()
-
-    async def _flush(self) -> None:
-        """Send one batch until its outcome is known, then settle it."""
-        batch = self._next[: self._settings.flush_commits]
-        del self._next[: self._settings.flush_commits]
-        self._flight = batch
-        built = self._build(batch)
-        documents = {number: [row.committed.commit for row in rows] for number, rows in built.items()}
-        started = asyncio.get_running_loop().time()
-        try:
-            outcomes = await self._append_surely(documents)
-        except LogUnavailableError as error:
-            self._flight = []
-            self._refuse_batch(batch, error)
-            return
-        self._flight = []
-        self.counters.flushes += 1
-        self.counters.flush_seconds += asyncio.get_running_loop().time() - started
-        self.writable = True
-        self._settle(built, outcomes)
-
-    def _build(self, batch: Sequence[Decided]) -> dict[int, list[Built]]:
-        """Frames in order: position, epoch and predecessor are set now, after nothing earlier can change any more."""
-        built: dict[int, list[Built]] = defaultdict(list)
-        heads: dict[int, Head] = {}
-        for decided in batch:
-            number = decided.hot.shard
-            shard = self._shards[number]
-            commit = frame_of(
-                decided.draft, self._log.log_id, number, shard.epoch, heads.get(number, shard.head)
-            )
-            heads[number] = head = commit.head
-            draft = decided.draft
-            built[number].append(
-                Built(decided, recorded(commit, draft.events, draft.seqs, draft.trace), head)
-            )
-        return built
-
-    async def _append_surely(self, documents: Mapping[int, Sequence[Commit]]) -> Mapping[int, ShardOutcome]:
-        """Append; while the outcome is unknown, the identical documents to the identical positions again, with back-off."""
-        pause_ms = self._settings.resend_first_ms
-        while True:
-            try:
-                return await self._log.append(documents)
-            except OutcomeUnknownError as error:
-                self.counters.resends += 1
-                _log.warning("flush outcome unknown, sending the same again", error=str(error))
-                self._tell_overdue()
-                await asyncio.sleep(pause_ms / 1_000)
-                pause_ms = min(pause_ms * 2, self._settings.resend_max_ms)
-                self._tell_overdue()
-
-    def _tell_overdue(self) -> None:
-        """Callers whose deadline passed hear `outcome_unknown`; the write itself goes on."""
-        now = asyncio.get_running_loop().time()
-        for decided in (*self._flight, *self._next):
-            for order in (decided.order, *(order for order, _ in decided.followers)):
-                if order.deadline <= now:
-                    order.answer(_UNKNOWN)
+    # --- settling ----------------------------------------------------------------------------------------
 
     def _settle(self, built: Mapping[int, Sequence[Built]], outcomes: Mapping[int, ShardOutcome]) -> None:
         """Make durable what was appended, publish it, answer, and decide again what was refused."""
@@ -372,7 +261,8 @@ class Node:
                 resend += [row.decided for row in rows[outcome.appended :]]
         for row in durable:
             self._make_durable(row)
-        self._next[:0] = resend
+        self._flusher.put_back(resend)
+        self.writable = True
         self._bus.publish([row.committed for row in durable])
         for row in durable:
             self._answer(row.decided, row.committed)
@@ -412,7 +302,7 @@ class Node:
         if self.writable:
             _log.error("the event log refuses writes", error=str(error))
         self.writable = False
-        again = self._followers_of(batch)
+        again = followers_of(batch)
         for decided in batch:
             self._finish(decided.order, _UNAVAILABLE)
         for number in {decided.hot.shard for decided in batch}:
@@ -424,7 +314,7 @@ class Node:
         self.counters.refused_documents += 1
         shard = self._shards[number]
         behind = [row.decided for row in rows[refusal.index :]]
-        again = [decided.order for decided in behind] + self._followers_of(behind) + self._withdraw(number)
+        again = orders_of(behind) + self._withdraw(number)
         present = refusal.present
         _log.warning(
             "document refused", shard=number, reason=refusal.reason.value, position=shard.head.position + 1
@@ -446,24 +336,24 @@ class Node:
                 self._hot.forget(hot)
         self._decide_again(again)
 
-    def _followers_of(self, batch: Sequence[Decided]) -> list[Order]:
-        return [order for decided in batch for order, _ in decided.followers]
-
     def _withdraw(self, number: int) -> list[Order]:
         """Take back everything of a shard that is decided but not durable, with its followers."""
-        withdrawn = [decided for decided in self._next if decided.hot.shard == number]
-        self._next = [decided for decided in self._next if decided.hot.shard != number]
         self._shards[number].last_at = self._shards[number].head.at
         for hot in self._hot.of_shard(number):
             hot.reset()
-        return [decided.order for decided in withdrawn] + self._followers_of(withdrawn)
+        return orders_of(self._flusher.withdraw(number))
 
     def _decide_again(self, orders: list[Order]) -> None:
         self.counters.redecided += len(orders)
         for order in sorted(orders, key=_number):
             order.looked_up = False
-            self._route(order)
+            order.attempts += 1
+            if order.attempts > self._settings.attempts:
+                self._finish(order, _UNAVAILABLE)
+            else:
+                self._route(order)
         for stream in {order.stream for order in orders}:
+            # Orders that came later may wait there already; those that come back were first.
             self._hot.get(stream).waiting.sort(key=_number)
 
     # --- looking -----------------------------------------------------------------------------------------------------------------
@@ -490,10 +380,3 @@ class Node:
 
 def _number(order: Order) -> int:
     return order.number
-
-
-def _mutable(
-    opened: tuple[Mapping[int, OwnedShard], Sequence[Committed]],
-) -> tuple[dict[int, OwnedShard], Sequence[Committed]]:
-    shards, committed = opened
-    return dict(shards), committed

@@ -23,8 +23,8 @@ class Order:
     """
 
     __slots__ = (
-        "actor", "arrived_at", "client_keyed", "command", "deadline", "done", "importing", "key", "looked_up", "number",
-        "older", "payload_digest", "stream", "tenant", "trace", "unknown_users",
+        "actor", "arrived_at", "attempts", "client_keyed", "command", "deadline", "done", "importing", "key",
+        "looked_up", "number", "older", "payload_digest", "stream", "tenant", "trace", "unknown_users",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +59,7 @@ class Order:
         self.arrived_at = 0
         self.deadline = 0.0
         self.looked_up = False
+        self.attempts = 0
 
     def answer(self, result: Answer | Problem) -> None:
         """Tell the caller, once; later results are dropped (the caller gave up or was told `outcome_unknown`)."""

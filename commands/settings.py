@@ -24,6 +24,8 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     hot_keys: int = 4_096
     """Command ids remembered per aggregate; older ones are asked of the log."""
     warming_streams: int = 64
+    attempts: int = 10
+    """How often an order is decided again after refused documents before it is told `unavailable`."""
     resend_first_ms: float = 10.0
     resend_max_ms: float = 1_000.0
     snapshot_events: int = 2_000

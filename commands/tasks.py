@@ -28,7 +28,7 @@ class TaskOwner:
         """Whether `start` would refuse."""
         return self._closed or len(self._tasks) >= self._tasks_max
 
-    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work`. Raises RuntimeError when closed or when `tasks_max` run already."""
         if self.full:
             work.close()
@@ -36,7 +36,11 @@ class TaskOwner:
         task = asyncio.get_running_loop().create_task(work, name=self._name)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
-        return task
+
+    async def wait(self, timeout_s: float) -> None:
+        """Let what runs now end by itself, for so long."""
+        if self._tasks:
+            await asyncio.wait(tuple(self._tasks), timeout=timeout_s)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

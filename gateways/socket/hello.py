@@ -106,7 +106,7 @@ def _write_missed(desk: SocketDesk, session: SocketSession, answer: HelloAnswer)
     pages: list[dict[str, object]] = [{}]
     events = 0
     for name, conversation in answer.conversations.items():
-        count = 0 if conversation.events is UNSET else len(conversation.events)  # type: ignore[arg-type]
+        count = 0 if conversation.events is UNSET else len(conversation.events)
         if events and events + count > EVENTS_PER_PAGE:
             pages.append({})
             events = 0

@@ -18,14 +18,14 @@ class Op(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     ref: str | None = None
 
 
-class Hello(Op, tag="hello", kw_only=True):
+class Hello(Op, tag="hello", frozen=True, kw_only=True):
     """The first frame."""
 
     token: str
     have: dict[str, int] | UnsetType = UNSET
 
 
-class Sync(Op, tag="sync", kw_only=True):
+class Sync(Op, tag="sync", frozen=True, kw_only=True):
     """Missed events, asked for."""
 
     have: dict[str, int]
@@ -42,7 +42,7 @@ class Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id: str
 
 
-class Send(Op, tag="send", kw_only=True):
+class Send(Op, tag="send", frozen=True, kw_only=True):
     """A message. `origin` only in sessions of scope `import`."""
 
     conversation_id: str | UnsetType = UNSET
@@ -54,7 +54,7 @@ class Send(Op, tag="send", kw_only=True):
     origin: Origin | None = None
 
 
-class Edit(Op, tag="edit", kw_only=True):
+class Edit(Op, tag="edit", frozen=True, kw_only=True):
     """New content for one's own message."""
 
     conversation_id: str
@@ -63,7 +63,7 @@ class Edit(Op, tag="edit", kw_only=True):
     key: str | None = None
 
 
-class Aimed(Op, kw_only=True):
+class Aimed(Op, frozen=True, kw_only=True):
     """An op at one message."""
 
     conversation_id: str
@@ -71,58 +71,58 @@ class Aimed(Op, kw_only=True):
     key: str | None = None
 
 
-class Recall(Aimed, tag="recall", kw_only=True):
+class Recall(Aimed, tag="recall", frozen=True, kw_only=True):
     """Take a message back."""
 
 
-class Pin(Aimed, tag="pin", kw_only=True):
+class Pin(Aimed, tag="pin", frozen=True, kw_only=True):
     """Pin a message."""
 
 
-class Unpin(Aimed, tag="unpin", kw_only=True):
+class Unpin(Aimed, tag="unpin", frozen=True, kw_only=True):
     """Unpin a message."""
 
 
-class React(Aimed, tag="react", kw_only=True):
+class React(Aimed, tag="react", frozen=True, kw_only=True):
     """React with an emoji."""
 
     emoji: str
 
 
-class Unreact(Aimed, tag="unreact", kw_only=True):
+class Unreact(Aimed, tag="unreact", frozen=True, kw_only=True):
     """Take a reaction back."""
 
     emoji: str
 
 
-class Read(Op, tag="read", kw_only=True):
+class Read(Op, tag="read", frozen=True, kw_only=True):
     """Read up to seq."""
 
     conversation_id: str
     seq: int
 
 
-class Received(Op, tag="received", kw_only=True):
+class Received(Op, tag="received", frozen=True, kw_only=True):
     """Received up to seq."""
 
     conversation_id: str
     seq: int
 
 
-class Typing(Op, tag="typing", kw_only=True):
+class Typing(Op, tag="typing", frozen=True, kw_only=True):
     """Typing, or no more."""
 
     conversation_id: str
     on: bool
 
 
-class PresenceOf(Op, tag="presence", kw_only=True):
+class PresenceOf(Op, tag="presence", frozen=True, kw_only=True):
     """Whose presence to be told; replaces the earlier list."""
 
     users: list[str]
 
 
-class Ping(Op, tag="ping", kw_only=True):
+class Ping(Op, tag="ping", frozen=True, kw_only=True):
     """Are you there?"""
 
 

@@ -291,7 +291,7 @@ class SocketSession:
                 % (
                     _encode(ref),
                     split(result.stream)[1].encode(),
-                    row.seq,
+                    row.seq or 0,
                     event.message_id.encode(),
                     event.ordinal,
                     wire_time(result.at).encode(),
