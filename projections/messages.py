@@ -37,13 +37,14 @@ _EDIT_SEQ, _EDITED_AT, _RECALLED, _PINNED, _KINDS = range(2, 7)
 
 
 def apply_message(view: UnitOfWork, row: Recorded, seq: int) -> None:
-    """Apply a public event that concerns a message; others change nothing."""
+    """Apply a public event that concerns a message that was posted before; others change nothing."""
     handler = _HANDLERS.get(row.event.TYPE)
     if handler is not None:
         handler(view, row, seq, row.event)
 
 
-def _posted(view: UnitOfWork, row: Recorded, seq: int, event: Any) -> None:
+def apply_posted(view: UnitOfWork, row: Recorded, seq: int, event: Any) -> None:
+    """Apply a posted message."""
     stream = row.stream
     tenant = split(stream)[0]
     view.put(OWN_MESSAGES, (stream, qualified(tenant, event.actor), seq))
@@ -133,7 +134,6 @@ def _kinds(state: Row) -> dict[str, int]:
 
 
 _HANDLERS: Mapping[str, Callable[[UnitOfWork, Recorded, int, Any], None]] = {
-    "message_posted": _posted,
     "message_edited": _edited,
     "message_recalled": _recalled,
     "reaction_added": _reacted,

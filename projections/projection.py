@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 
 import msgspec
 import structlog
 
-from domain.streams import StreamKind, kind_of
+from domain.streams import StreamKind
+from domain.streams import kind_of as _kind_of
 from eventlog.record import Commit, Committed, Recorded
 from projections.store import PARKED, SCAN_ROWS_MAX, SKIPPED, UnitOfWork, ViewStore
 
@@ -15,6 +17,8 @@ _log = structlog.get_logger(__name__)
 
 POSITIONS_IDLE_COMMITS = 2_000
 """A batch that changes nothing writes no position until this many commits have passed: what is applied twice changes nothing either."""
+
+kind_of = lru_cache(maxsize=50_000)(_kind_of)
 
 Apply = Callable[[UnitOfWork, Recorded], None]
 
@@ -96,6 +100,10 @@ class Projection:
             events = sum(self._take_one(work, received) for received in fresh)
         self._write(work, positions, len(batch))
         self.applied_events += events
+
+    def reads(self, stream: str) -> bool:
+        """Whether events of that stream are handed to `apply`."""
+        return self._kinds is None or kind_of(stream) in self._kinds
 
     def flush_positions(self) -> None:
         """Make the positions durable, also after batches that changed nothing."""

@@ -114,7 +114,9 @@ class Rebuild:
                 commits = await self._views.log.read_shard(shard, after, min(SPAN_COMMITS, target - after))
                 if not commits:
                     raise RuntimeError(f"the log of shard {shard} ends before position {target}")
-                await self._in_thread(lambda span=commits: new.take(decoded(self._views.codec, span)))  # type: ignore[misc]
+                await self._in_thread(
+                    lambda span=commits: new.take(decoded(self._views.codec, span, new.reads))
+                )  # type: ignore[misc]
                 if self._progress is not None:
                     self._progress(Progress(self._name, sum(new.positions.values()), known))
                 await asyncio.sleep((time.monotonic() - started) * (1 / self._share - 1))

@@ -25,6 +25,7 @@ from projections.projection import ParkedStream, Projection, Received, Unreadabl
 _log = structlog.get_logger(__name__)
 
 STREAM_COMMITS_MAX = 1_000
+ERROR_CHARACTERS_MAX = 200
 T = TypeVar("T")
 
 
@@ -381,12 +382,17 @@ def _hold(projections: Iterable[Projection], positions: Mapping[int, int]) -> bo
     )
 
 
-def decoded(codec: EventCodec, commits: Sequence[Commit]) -> list[Received]:
-    """The commits with their events; what cannot be decoded is marked so."""
+def decoded(
+    codec: EventCodec, commits: Sequence[Commit], reads: Callable[[str], bool] | None = None
+) -> list[Received]:
+    """The commits with their events; what cannot be decoded is marked so. Streams that nobody `reads` are not decoded at all."""
     received: list[Received] = []
     for commit in commits:
+        if reads is not None and not reads(commit.stream):
+            received.append(Committed(commit, ()))
+            continue
         try:
             received.append(codec.decode(commit))
         except UnknownEventError as error:
-            received.append(Unreadable(commit, str(error)[:200]))
+            received.append(Unreadable(commit, str(error)[:ERROR_CHARACTERS_MAX]))
     return received

@@ -109,7 +109,9 @@ def text_of(content: bytes | msgspec.Raw) -> str:
         parts = _decode_content(content)
     except msgspec.ValidationError:
         return ""
-    texts = [parts.text, parts.caption, parts.name, parts.title, parts.address, parts.question]
+    if parts.text:
+        return parts.text[:TEXT_CHARACTERS_MAX]
+    texts = [parts.caption, parts.name, parts.title, parts.address, parts.question]
     if parts.html:
         texts.append(_TAG.sub(" ", parts.html))
     if isinstance(parts.options, list):

@@ -6,6 +6,7 @@ so that a crash at any moment leaves the view exactly as it stood at its positio
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -93,15 +94,13 @@ class UnitOfWork:
 
     def __init__(self, read: Read) -> None:
         self._read = read
-        self.changes: dict[str, TableChanges] = {}
+        self.changes: defaultdict[str, TableChanges] = defaultdict(TableChanges)
         self.texts: dict[str, dict[int, Row | None]] = {}
         """By text table: id to the row, None for a removal."""
 
     def get(self, table: Table, key: Key) -> Row | None:
         """The row as this batch sees it."""
-        changes = self.changes.get(table.name)
-        if changes is None:
-            changes = self.changes[table.name] = TableChanges()
+        changes = self.changes[table.name]
         row = changes.puts.get(key)
         if row is not None:
             return row
@@ -118,15 +117,17 @@ class UnitOfWork:
 
     def put(self, table: Table, row: Row) -> None:
         """Write the row, whatever stood there."""
-        changes = self._of(table)
+        changes = self.changes[table.name]
         key = row[: table.key_size]
         changes.puts[key] = row
-        changes.inserts.pop(key, None)
-        changes.deletes.discard(key)
+        if changes.inserts:
+            changes.inserts.pop(key, None)
+        if changes.deletes:
+            changes.deletes.discard(key)
 
     def insert(self, table: Table, row: Row) -> None:
         """Write the row if its key is absent; a present one stays as it is. Needs no read."""
-        changes = self._of(table)
+        changes = self.changes[table.name]
         key = row[: table.key_size]
         if key in changes.deletes:
             changes.deletes.discard(key)
@@ -136,7 +137,7 @@ class UnitOfWork:
 
     def delete(self, table: Table, key: Key) -> None:
         """Remove the row, if there is one."""
-        changes = self._of(table)
+        changes = self.changes[table.name]
         changes.puts.pop(key, None)
         changes.inserts.pop(key, None)
         changes.deletes.add(key)
@@ -158,7 +159,7 @@ class UnitOfWork:
     def merge(self, inner: UnitOfWork) -> None:
         """Take over the changes of a nested unit of work."""
         for name, theirs in inner.changes.items():
-            ours = self.changes.setdefault(name, TableChanges())
+            ours = self.changes[name]
             for key in theirs.deletes:
                 ours.puts.pop(key, None)
                 ours.inserts.pop(key, None)
@@ -179,12 +180,6 @@ class UnitOfWork:
         return not any(self.texts.values()) and not any(
             c.puts or c.inserts or c.deletes for c in self.changes.values()
         )
-
-    def _of(self, table: Table) -> TableChanges:
-        changes = self.changes.get(table.name)
-        if changes is None:
-            changes = self.changes[table.name] = TableChanges()
-        return changes
 
 
 class Snapshot(Protocol):

@@ -15,7 +15,7 @@ from projections import pages
 from projections.access import Access, access_from, access_of
 from projections.conversations import apply_conversation
 from projections.cursors import cursor_of, place_of
-from projections.messages import apply_message, decode_message, edits_of, message_row
+from projections.messages import apply_message, apply_posted, decode_message, edits_of, message_row
 from projections.reading import LIMIT_DEFAULT, Freshen, Names, Reader, Reads, Source, checked_limit
 from projections.shapes import MemberRow, Page
 from projections.store import SCAN_ROWS_MAX, Row, Snapshot, UnitOfWork
@@ -47,11 +47,13 @@ def apply(view: UnitOfWork, row: Recorded) -> None:
     if event.TYPE == "message_posted":
         ordinal = messages = event.ordinal  # type: ignore[attr-defined]
         last_message = seq
+        apply_posted(view, row, seq, event)
     else:
         apply_conversation(view, row, seq)
     view.put(HEADS, (stream, seq, messages, last_message, event.at, row.shard))
     view.insert(EVENTS, (stream, seq, messages, ordinal, wire_event(row)))
-    apply_message(view, row, seq)
+    if ordinal is None:
+        apply_message(view, row, seq)
 
 
 class Timeline(Reader):
