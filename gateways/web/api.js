@@ -12,7 +12,9 @@ const CALL_TIMEOUT_MS = 20_000;
 const part = encodeURIComponent;
 
 function queryOf(parameters) {
-  const given = Object.entries(parameters ?? {}).filter(([, value]) => value !== undefined && value !== null && value !== "");
+  const given = Object.entries(parameters ?? {}).filter(
+    ([, value]) => value !== undefined && value !== null && value !== "",
+  );
   return given.length === 0 ? "" : `?${new URLSearchParams(given)}`;
 }
 
@@ -39,7 +41,13 @@ export class Api {
     if (body !== undefined) headers["Content-Type"] = "application/json";
     if (token) headers.Authorization = `Bearer ${token}`;
     if (key) headers["Idempotency-Key"] = key;
-    const init = { method, headers, signal: AbortSignal.timeout(CALL_TIMEOUT_MS), cache: "no-store", credentials: "omit" };
+    const init = {
+      method,
+      headers,
+      signal: AbortSignal.timeout(CALL_TIMEOUT_MS),
+      cache: "no-store",
+      credentials: "omit",
+    };
     if (body !== undefined) init.body = JSON.stringify(body);
     let response;
     try {
@@ -59,7 +67,10 @@ export class Api {
       return await this.#once(method, address, { body, token, key });
     } catch (problem) {
       if (problem.code !== "unauthenticated") throw problem;
-      const fresh = token === this.session.tokens?.access_token ? await this.accessToken({ refused: true }) : await this.accessToken();
+      const fresh =
+        token === this.session.tokens?.access_token
+          ? await this.accessToken({ refused: true })
+          : await this.accessToken();
       return this.#once(method, address, { body, token: fresh, key });
     }
   }
@@ -82,7 +93,8 @@ export class Api {
   }
 
   accessToken(options) {
-    const renew = async (refresh_token) => (await this.#once("POST", "/sessions/refresh", { body: { refresh_token } })).data;
+    const renew = async (refresh_token) =>
+      (await this.#once("POST", "/sessions/refresh", { body: { refresh_token } })).data;
     return this.session.accessToken(renew, options);
   }
 
@@ -97,30 +109,60 @@ export class Api {
     this.session.begin(user_id, data, { stay });
   }
 
-  logOut() { return this.#data("DELETE", "/sessions/current"); }
+  logOut() {
+    return this.#data("DELETE", "/sessions/current");
+  }
 
-  me() { return this.#data("GET", "/users/me"); }
-  changeMe(changes) { return this.#data("PATCH", "/users/me", { body: changes }); }
-  user(id) { return this.#data("GET", `/users/${part(id)}`); }
-  async directory(query) { return (await this.#call("GET", "/users", { query: { query, limit: 20 } })).data; }
+  me() {
+    return this.#data("GET", "/users/me");
+  }
+  changeMe(changes) {
+    return this.#data("PATCH", "/users/me", { body: changes });
+  }
+  user(id) {
+    return this.#data("GET", `/users/${part(id)}`);
+  }
+  async directory(query) {
+    return (await this.#call("GET", "/users", { query: { query, limit: 20 } })).data;
+  }
 
-  blocks() { return this.#all("/blocks"); }
-  block(user) { return this.#data("PUT", `/blocks/${part(user)}`); }
-  unblock(user) { return this.#data("DELETE", `/blocks/${part(user)}`); }
+  blocks() {
+    return this.#all("/blocks");
+  }
+  block(user) {
+    return this.#data("PUT", `/blocks/${part(user)}`);
+  }
+  unblock(user) {
+    return this.#data("DELETE", `/blocks/${part(user)}`);
+  }
 
-  conversations() { return this.#all("/conversations"); }
-  conversation(id) { return this.#data("GET", `/conversations/${part(id)}`); }
-  setConversation(id, settings) { return this.#data("PATCH", `/conversations/${part(id)}`, { body: settings }); }
-  openDirect(user) { return this.#data("PUT", `/direct/${part(user)}`); }
+  conversations() {
+    return this.#all("/conversations");
+  }
+  conversation(id) {
+    return this.#data("GET", `/conversations/${part(id)}`);
+  }
+  setConversation(id, settings) {
+    return this.#data("PATCH", `/conversations/${part(id)}`, { body: settings });
+  }
+  openDirect(user) {
+    return this.#data("PUT", `/direct/${part(user)}`);
+  }
 
   /** One page of messages: `{rows, next}`, ascending. */
   async messages(id, { before, after, around, cursor, limit = PAGE_ROWS } = {}) {
-    const answer = await this.#call("GET", `/conversations/${part(id)}/messages`, { query: { before, after, around, cursor, limit } });
+    const answer = await this.#call("GET", `/conversations/${part(id)}/messages`, {
+      query: { before, after, around, cursor, limit },
+    });
     return { rows: answer.data, next: answer.next ?? null };
   }
 
-  message(id, seq) { return this.#data("GET", `/conversations/${part(id)}/messages/${seq}`); }
-  async edits(id, seq) { return (await this.#call("GET", `/conversations/${part(id)}/messages/${seq}/edits`)).data; }
+  message(id, seq) {
+    return this.#data("GET", `/conversations/${part(id)}/messages/${seq}`);
+  }
+  async edits(id, seq) {
+    return (await this.#call("GET", `/conversations/${part(id)}/messages/${seq}/edits`)).data;
+  }
 
   async events(id, { after, limit = LIST_ROWS }) {
     const answer = await this.#call("GET", `/conversations/${part(id)}/events`, { query: { after, limit } });
@@ -128,25 +170,61 @@ export class Api {
   }
 
   async search({ query, conversation_id, cursor }) {
-    const answer = await this.#call("GET", "/search", { query: { query, conversation_id, cursor, limit: 30 } });
+    const answer = await this.#call("GET", "/search", {
+      query: { query, conversation_id, cursor, limit: 30 },
+    });
     return { rows: answer.data, next: answer.next ?? null };
   }
 
-  createGroup(group) { return this.#data("POST", "/groups", { body: group }); }
-  group(id) { return this.#data("GET", `/groups/${part(id)}`); }
-  changeGroup(id, changes) { return this.#data("PATCH", `/groups/${part(id)}`, { body: changes }); }
-  dissolve(id) { return this.#data("DELETE", `/groups/${part(id)}`); }
-  members(id) { return this.#all(`/groups/${part(id)}/members`, {}, 5); }
-  addMembers(id, user_ids) { return this.#data("POST", `/groups/${part(id)}/members`, { body: { user_ids } }); }
-  removeMember(id, user) { return this.#data("DELETE", `/groups/${part(id)}/members/${part(user)}`); }
-  changeMember(id, user, changes) { return this.#data("PATCH", `/groups/${part(id)}/members/${part(user)}`, { body: changes }); }
-  join(id, answer = {}) { return this.#data("POST", `/groups/${part(id)}/join`, { body: answer }); }
-  leave(id) { return this.#data("POST", `/groups/${part(id)}/leave`); }
-  transfer(id, to) { return this.#data("POST", `/groups/${part(id)}/transfer`, { body: { to } }); }
-  muteGroup(id) { return this.#data("PUT", `/groups/${part(id)}/mute`); }
-  unmuteGroup(id) { return this.#data("DELETE", `/groups/${part(id)}/mute`); }
-  invites(id) { return this.#all(`/groups/${part(id)}/invites`); }
-  createInvite(id, limits) { return this.#data("POST", `/groups/${part(id)}/invites`, { body: limits }); }
-  revokeInvite(id, invite) { return this.#data("DELETE", `/groups/${part(id)}/invites/${part(invite)}`); }
-  acceptInvite(code) { return this.#data("POST", `/invites/${part(code)}/accept`); }
+  createGroup(group) {
+    return this.#data("POST", "/groups", { body: group });
+  }
+  group(id) {
+    return this.#data("GET", `/groups/${part(id)}`);
+  }
+  changeGroup(id, changes) {
+    return this.#data("PATCH", `/groups/${part(id)}`, { body: changes });
+  }
+  dissolve(id) {
+    return this.#data("DELETE", `/groups/${part(id)}`);
+  }
+  members(id) {
+    return this.#all(`/groups/${part(id)}/members`, {}, 5);
+  }
+  addMembers(id, user_ids) {
+    return this.#data("POST", `/groups/${part(id)}/members`, { body: { user_ids } });
+  }
+  removeMember(id, user) {
+    return this.#data("DELETE", `/groups/${part(id)}/members/${part(user)}`);
+  }
+  changeMember(id, user, changes) {
+    return this.#data("PATCH", `/groups/${part(id)}/members/${part(user)}`, { body: changes });
+  }
+  join(id, answer = {}) {
+    return this.#data("POST", `/groups/${part(id)}/join`, { body: answer });
+  }
+  leave(id) {
+    return this.#data("POST", `/groups/${part(id)}/leave`);
+  }
+  transfer(id, to) {
+    return this.#data("POST", `/groups/${part(id)}/transfer`, { body: { to } });
+  }
+  muteGroup(id) {
+    return this.#data("PUT", `/groups/${part(id)}/mute`);
+  }
+  unmuteGroup(id) {
+    return this.#data("DELETE", `/groups/${part(id)}/mute`);
+  }
+  invites(id) {
+    return this.#all(`/groups/${part(id)}/invites`);
+  }
+  createInvite(id, limits) {
+    return this.#data("POST", `/groups/${part(id)}/invites`, { body: limits });
+  }
+  revokeInvite(id, invite) {
+    return this.#data("DELETE", `/groups/${part(id)}/invites/${part(invite)}`);
+  }
+  acceptInvite(code) {
+    return this.#data("POST", `/invites/${part(code)}/accept`);
+  }
 }

@@ -46,7 +46,11 @@ export class Chat {
     const request = (op, fields) => this.socket.request(op, fields);
     const tell = (op, fields) => this.socket.tell(op, fields);
     this.people = new People({ store: this.store, api: this.api, tell });
-    this.history = new History({ store: this.store, api: this.api, learnNames: (ids) => this.people.learn(ids) });
+    this.history = new History({
+      store: this.store,
+      api: this.api,
+      learnNames: (ids) => this.people.learn(ids),
+    });
     this.sender = new Sender({ store: this.store, request, isOnline: () => this.socket.isOnline });
     this.reading = new Reading({ store: this.store, request });
   }
@@ -112,9 +116,12 @@ export class Chat {
         this.dispatch(message);
         if (message.status === "online") this.#cameOnline();
         return;
-      case "event": return this.#event(message.event);
-      case "hint": return this.dispatch({ ...message, now: Date.now() });
-      case "numbers": return this.dispatch(message);
+      case "event":
+        return this.#event(message.event);
+      case "hint":
+        return this.dispatch({ ...message, now: Date.now() });
+      case "numbers":
+        return this.dispatch(message);
       case "restart":
         this.dispatch(message);
         this.quietly(() => this.loadConversation(message.conversation_id));
@@ -123,8 +130,10 @@ export class Chat {
         this.reading.clear();
         this.dispatch(message);
         return void this.quietly(() => this.loadInbox());
-      case "ended": return this.#end(ENDED[message.reason]);
-      default: throw new Error(`unknown message: ${message.type}`);
+      case "ended":
+        return this.#end(ENDED[message.reason]);
+      default:
+        throw new Error(`unknown message: ${message.type}`);
     }
   }
 
@@ -137,7 +146,8 @@ export class Chat {
 
   #fillOpen() {
     const { open, timelines, conversations } = this.state;
-    if (open && !timelines[open]?.loaded && conversations[open]) this.quietly(() => this.history.newest(open));
+    if (open && !timelines[open]?.loaded && conversations[open])
+      this.quietly(() => this.history.newest(open));
   }
 
   #event(event) {
@@ -156,7 +166,8 @@ export class Chat {
   #checkReaction(id, { data }) {
     const row = this.state.timelines[id]?.rows[data.target];
     const reaction = row?.reactions?.find((one) => one.emoji === data.emoji);
-    if (reaction && reaction.count > REACTION_USERS_SHOWN) this.quietly(() => this.history.row(id, data.target));
+    if (reaction && reaction.count > REACTION_USERS_SHOWN)
+      this.quietly(() => this.history.row(id, data.target));
   }
 
   #meetConversation(id, at) {
@@ -193,7 +204,8 @@ export class Chat {
     this.dispatch({ type: "opened", id });
     this.#fillOpen();
     const conversation = this.state.conversations[id];
-    if (conversation.kind === "group" && !conversation.left && !this.state.members[id]) this.quietly(() => this.people.loadGroup(id));
+    if (conversation.kind === "group" && !conversation.left && !this.state.members[id])
+      this.quietly(() => this.people.loadGroup(id));
     this.people.watch();
   }
 

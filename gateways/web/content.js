@@ -1,8 +1,12 @@
 // What a message's content says in plain words, for every kind of the contract.
 
 const CALLS = {
-  invite: "is calling", accept: "accepted the call", reject: "declined the call", cancel: "cancelled the call",
-  end: "ended the call", timeout: "missed the call",
+  invite: "is calling",
+  accept: "accepted the call",
+  reject: "declined the call",
+  cancel: "cancelled the call",
+  end: "ended the call",
+  timeout: "missed the call",
 };
 
 /** Content made from what was typed: `/me waves` is an action. */
@@ -27,7 +31,10 @@ const CARDS = {
   audio: (c) => ["Audio", c.caption || c.name || ""],
   video: (c) => ["Video", c.caption || c.name || ""],
   file: (c) => ["File", c.name || c.caption || ""],
-  location: (c) => ["Location", [c.title, c.address, `${c.latitude}, ${c.longitude}`].filter(Boolean).join(" · ")],
+  location: (c) => [
+    "Location",
+    [c.title, c.address, `${c.latitude}, ${c.longitude}`].filter(Boolean).join(" · "),
+  ],
   contact_card: (c) => ["Contact", c.user_id],
   quote: (c) => ["Quote", c.text || `message ${c.seq} of another conversation`],
   forward: (c) => ["Forwarded", c.title || `${c.messages?.length ?? 0} messages`],

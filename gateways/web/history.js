@@ -47,7 +47,13 @@ export class History {
     const after = newestSeq(timeline);
     return this.#load(id, async () => {
       const { rows, next } = await this.#rows(id, { after });
-      return { place: "newer", rows, has_newer: next !== null, from: after, to: next === null ? Infinity : rows.at(-1)?.seq };
+      return {
+        place: "newer",
+        rows,
+        has_newer: next !== null,
+        from: after,
+        to: next === null ? Infinity : rows.at(-1)?.seq,
+      };
     });
   }
 
@@ -57,7 +63,13 @@ export class History {
       const { rows } = await this.api.messages(id, { around: seq });
       const last = this.store.state.conversations[id]?.last_message?.seq ?? 0;
       const has_newer = (rows.at(-1)?.seq ?? 0) < last;
-      return { place: "replace", rows, has_older: rows.length > 0, has_newer, to: has_newer ? rows.at(-1)?.seq : Infinity };
+      return {
+        place: "replace",
+        rows,
+        has_older: rows.length > 0,
+        has_newer,
+        to: has_newer ? rows.at(-1)?.seq : Infinity,
+      };
     });
   }
 
@@ -93,19 +105,27 @@ export class History {
   /** Notices lie in the holes between messages; a page without holes has none and costs no call. */
   async #notices(id, { rows, has_older, place }, from, to) {
     const { first_seq = 1, head = 0 } = this.store.state.conversations[id] ?? {};
-    const low = from ?? (has_older || place === "newer" ? (rows[0]?.seq ?? 0) - 1 : Math.min(first_seq, rows[0]?.seq ?? first_seq) - 1);
+    const low =
+      from ??
+      (has_older || place === "newer"
+        ? (rows[0]?.seq ?? 0) - 1
+        : Math.min(first_seq, rows[0]?.seq ?? first_seq) - 1);
     const high = to === Infinity ? head : (to ?? 0) - 1;
     if (high - low <= rows.length) return [];
     const found = [];
     let after = Math.max(low, 0);
     for (let page = 0; page < NOTICE_PAGES_MAX; page += 1) {
       const events = await this.api.events(id, { after });
-      found.push(...events.rows.filter((event) => event.seq <= Math.max(high, to === Infinity ? event.seq : 0)));
+      found.push(
+        ...events.rows.filter((event) => event.seq <= Math.max(high, to === Infinity ? event.seq : 0)),
+      );
       const last = events.rows.at(-1)?.seq;
       if (events.next === null || last === undefined || last >= high) break;
       after = last;
     }
-    return found.filter((event) => NOTICE_TYPES.has(event.type)).map((event) => ({ conversation_id: id, ...event }));
+    return found
+      .filter((event) => NOTICE_TYPES.has(event.type))
+      .map((event) => ({ conversation_id: id, ...event }));
   }
 }
 

@@ -4,7 +4,18 @@ import { Component, createContext, h, render } from "./vendor/preact.js";
 import { useContext, useEffect, useId, useLayoutEffect, useMemo, useRef, useState } from "./vendor/hooks.js";
 import htm from "./vendor/htm.js";
 
-export { Component, createContext, render, useContext, useEffect, useId, useLayoutEffect, useMemo, useRef, useState };
+export {
+  Component,
+  createContext,
+  render,
+  useContext,
+  useEffect,
+  useId,
+  useLayoutEffect,
+  useMemo,
+  useRef,
+  useState,
+};
 
 /** Markup. Values put into it are always text or attributes; no string is ever read as markup. */
 export const html = htm.bind(h);
@@ -31,7 +42,8 @@ const PATHS = {
   plus: "M8 3v10M3 8h10",
   search: "M7 12A5 5 0 1 0 7 2a5 5 0 0 0 0 10zM10.6 10.6 14 14",
   back: "M10 3 5 8l5 5",
-  people: "M6 7.5a2.4 2.4 0 1 0 0-4.8 2.4 2.4 0 0 0 0 4.8zM1.8 13.3c0-2.4 1.9-4 4.2-4s4.2 1.6 4.2 4M10.8 3a2.3 2.3 0 0 1 0 4.4M12 9.6c1.4.5 2.3 1.8 2.3 3.7",
+  people:
+    "M6 7.5a2.4 2.4 0 1 0 0-4.8 2.4 2.4 0 0 0 0 4.8zM1.8 13.3c0-2.4 1.9-4 4.2-4s4.2 1.6 4.2 4M10.8 3a2.3 2.3 0 0 1 0 4.4M12 9.6c1.4.5 2.3 1.8 2.3 3.7",
   reply: "M6.5 3.5 2.5 7.5l4 4M3 7.5h6.5a4 4 0 0 1 4 4v1",
   smile: "M8 14A6 6 0 1 0 8 2a6 6 0 0 0 0 12zM5.6 9.4c.5 1 1.4 1.5 2.4 1.5s1.9-.5 2.4-1.5M6 6.3v.4M10 6.3v.4",
   edit: "M10.8 3 13 5.2 5.4 12.8l-2.9.7.7-2.9z",

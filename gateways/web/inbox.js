@@ -9,10 +9,12 @@ export function timeOf(row) {
 
 /** Pinned first, then newest activity first; equals by id so that the order is always the same. */
 export function inOrder(conversations) {
-  return Object.values(conversations).sort((a, b) =>
-    Number(b.pinned ?? false) - Number(a.pinned ?? false)
-    || activityOf(b).localeCompare(activityOf(a))
-    || a.conversation_id.localeCompare(b.conversation_id));
+  return Object.values(conversations).sort(
+    (a, b) =>
+      Number(b.pinned ?? false) - Number(a.pinned ?? false) ||
+      activityOf(b).localeCompare(activityOf(a)) ||
+      a.conversation_id.localeCompare(b.conversation_id),
+  );
 }
 
 function activityOf(conversation) {
@@ -56,15 +58,22 @@ export function withEvent(conversations, event, me) {
 function changes(known, event, me) {
   const { type, data, seq, at, actor } = event;
   switch (type) {
-    case "message_posted": return posted(known, event, me);
+    case "message_posted":
+      return posted(known, event, me);
     case "message_edited":
-    case "message_recalled": return lastMessageChanged(known, event);
-    case "group_changed": return data.changes?.name === undefined ? {} : { name: data.changes.name };
-    case "member_added": return data.user_id === me ? { left: false, first_seq: seq, active_at: at } : {};
+    case "message_recalled":
+      return lastMessageChanged(known, event);
+    case "group_changed":
+      return data.changes?.name === undefined ? {} : { name: data.changes.name };
+    case "member_added":
+      return data.user_id === me ? { left: false, first_seq: seq, active_at: at } : {};
     case "member_left":
-    case "member_removed": return data.user_id === me ? { left: true } : {};
-    case "group_dissolved": return { dissolved: true, left: true, active_at: at, ended_by: actor };
-    default: return {};
+    case "member_removed":
+      return data.user_id === me ? { left: true } : {};
+    case "group_dissolved":
+      return { dissolved: true, left: true, active_at: at, ended_by: actor };
+    default:
+      return {};
   }
 }
 
@@ -72,7 +81,8 @@ function posted(known, event, me) {
   const { seq, at, actor, data } = event;
   if (seq <= (known.last_message?.seq ?? 0)) return {};
   const change = { last_message: rowOfPosted(event), active_at: at };
-  if (actor === me) return { ...change, unread: 0, mentions: 0, read_seq: Math.max(known.read_seq ?? 0, seq) };
+  if (actor === me)
+    return { ...change, unread: 0, mentions: 0, read_seq: Math.max(known.read_seq ?? 0, seq) };
   if (seq <= (known.read_seq ?? 0) || data.recalled) return change;
   const names = data.mentions ?? [];
   const isForMe = names.includes(me) || names.includes("all");
@@ -83,7 +93,11 @@ function lastMessageChanged(known, event) {
   const last = known.last_message;
   if (last?.seq !== event.data.target) return {};
   const isGone = event.type === "message_recalled" || event.data.content === null;
-  return { last_message: isGone ? { ...last, content: null, recalled: true } : { ...last, content: event.data.content } };
+  return {
+    last_message: isGone
+      ? { ...last, content: null, recalled: true }
+      : { ...last, content: event.data.content },
+  };
 }
 
 /** What to call a conversation: the group's name, the other person's, or notes to self. */

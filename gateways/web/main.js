@@ -19,7 +19,8 @@ window.addEventListener("online", () => chat.session.isSignedIn && chat.socket.c
 window.addEventListener("offline", () => chat.socket.pause());
 document.addEventListener("visibilitychange", () => {
   // A tab that comes to the front does not wait for its back-off.
-  if (document.visibilityState === "visible" && chat.state.connection.status === "waiting") chat.socket.connect();
+  if (document.visibilityState === "visible" && chat.state.connection.status === "waiting")
+    chat.socket.connect();
 });
 
 render(html`<${App} chat=${chat} />`, document.getElementById("page"));

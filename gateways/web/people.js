@@ -63,7 +63,9 @@ export class People {
     const { conversations, members, open, me } = this.store.state;
     const peers = Object.values(conversations).map((conversation) => conversation.peer?.user_id);
     const people = Object.keys(members[open]?.people ?? {});
-    const users = [...new Set([...peers, ...people])].filter((user) => user && user !== me?.user_id).slice(0, PRESENCE_MAX);
+    const users = [...new Set([...peers, ...people])]
+      .filter((user) => user && user !== me?.user_id)
+      .slice(0, PRESENCE_MAX);
     const wanted = users.join(" ");
     if (!again && wanted === this.#subscribed) return;
     this.#subscribed = wanted;

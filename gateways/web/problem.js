@@ -5,7 +5,14 @@ const PASSING = new Set(["rate_limited", "overloaded", "unavailable", "outcome_u
 
 /** A refusal: `code`, `status`, `detail`, and `retry_after_ms` where the server names one. */
 export class Problem extends Error {
-  constructor({ code = "unavailable", status = 0, title = "", detail = "", errors = [], retry_after_ms = null } = {}) {
+  constructor({
+    code = "unavailable",
+    status = 0,
+    title = "",
+    detail = "",
+    errors = [],
+    retry_after_ms = null,
+  } = {}) {
     super(detail || title || code);
     this.name = "Problem";
     this.code = code;

@@ -7,7 +7,11 @@ import { newestSeq } from "./timeline.js";
 export class Reading {
   #told = new Map();
 
-  constructor({ store, request, isLooking = () => document.visibilityState === "visible" && document.hasFocus() }) {
+  constructor({
+    store,
+    request,
+    isLooking = () => document.visibilityState === "visible" && document.hasFocus(),
+  }) {
     this.store = store;
     this.request = request;
     this.isLooking = isLooking;
@@ -22,9 +26,11 @@ export class Reading {
     const { timelines, conversations } = this.store.state;
     const timeline = timelines[id];
     const conversation = conversations[id];
-    if (!this.isLooking() || !timeline?.loaded || timeline.has_newer || !conversation || conversation.left) return;
+    if (!this.isLooking() || !timeline?.loaded || timeline.has_newer || !conversation || conversation.left)
+      return;
     const seq = newestSeq(timeline);
-    const isDone = seq <= (this.#told.get(id) ?? 0) || (seq <= (conversation.read_seq ?? 0) && !conversation.unread);
+    const isDone =
+      seq <= (this.#told.get(id) ?? 0) || (seq <= (conversation.read_seq ?? 0) && !conversation.unread);
     if (seq === 0 || isDone) return;
     this.#told.set(id, seq);
     try {

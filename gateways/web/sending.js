@@ -16,7 +16,14 @@ export class Sender {
   #running = new Set();
   #user = null;
 
-  constructor({ store, request, isOnline, keep = sessionStorage, later = (run, ms) => setTimeout(run, ms), now = () => new Date() }) {
+  constructor({
+    store,
+    request,
+    isOnline,
+    keep = sessionStorage,
+    later = (run, ms) => setTimeout(run, ms),
+    now = () => new Date(),
+  }) {
     this.store = store;
     this.request = request;
     this.isOnline = isOnline;
@@ -48,11 +55,16 @@ export class Sender {
   /** Puts a message into the outbox and starts sending. */
   send(conversation_id, content, { reply_to, mentions } = {}) {
     const entry = {
-      client_msg_id: freshId(), conversation_id, content, at: this.now().toISOString(),
-      ...(reply_to && { reply_to }), ...(mentions?.length && { mentions }),
+      client_msg_id: freshId(),
+      conversation_id,
+      content,
+      at: this.now().toISOString(),
+      ...(reply_to && { reply_to }),
+      ...(mentions?.length && { mentions }),
     };
     this.store.dispatch({ type: "sending", entry });
-    if (contentBytes(content) > CONTENT_BYTES_MAX) return this.#fail(entry, "This message is longer than 16 KiB.");
+    if (contentBytes(content) > CONTENT_BYTES_MAX)
+      return this.#fail(entry, "This message is longer than 16 KiB.");
     return this.#drain(conversation_id);
   }
 
@@ -71,11 +83,14 @@ export class Sender {
   /** Starts sending everything that waits; call it whenever the line is there again. */
   pump() {
     const waiting = this.store.state.outbox.filter((entry) => entry.state === "sending");
-    for (const conversation of new Set(waiting.map((entry) => entry.conversation_id))) this.#drain(conversation);
+    for (const conversation of new Set(waiting.map((entry) => entry.conversation_id)))
+      this.#drain(conversation);
   }
 
   #next(conversation) {
-    return this.store.state.outbox.find((entry) => entry.conversation_id === conversation && entry.state === "sending");
+    return this.store.state.outbox.find(
+      (entry) => entry.conversation_id === conversation && entry.state === "sending",
+    );
   }
 
   async #drain(conversation) {
@@ -95,7 +110,13 @@ export class Sender {
   /** False when the line is gone: the rest waits for the next one. */
   async #sendOne(entry) {
     const { client_msg_id, conversation_id, content, reply_to, mentions } = entry;
-    const fields = { conversation_id, client_msg_id, content, ...(reply_to && { reply_to }), ...(mentions && { mentions }) };
+    const fields = {
+      conversation_id,
+      client_msg_id,
+      content,
+      ...(reply_to && { reply_to }),
+      ...(mentions && { mentions }),
+    };
     for (let attempt = 1; ; attempt += 1) {
       try {
         const ack = await this.request("send", fields);

@@ -92,7 +92,8 @@ export class Session {
    * asks for new ones; several callers at once share one renewal. Problem `unauthenticated` when the session is over.
    */
   async accessToken(renew, { refused = false } = {}) {
-    if (this.tokens === null) throw new Problem({ code: "unauthenticated", status: 401, detail: "Please log in." });
+    if (this.tokens === null)
+      throw new Problem({ code: "unauthenticated", status: 401, detail: "Please log in." });
     const isRecent = this.now() - this.#renewed_at < RENEW_AT_MOST_EVERY_MS;
     if (!refused && (!this.isStale || isRecent)) return this.tokens.access_token;
     this.#renewing ??= this.#renew(renew).finally(() => {
@@ -105,7 +106,8 @@ export class Session {
   async #renew(renew) {
     const before = this.tokens;
     const answer = await renew(before.refresh_token);
-    if (this.tokens === null) throw new Problem({ code: "unauthenticated", status: 401, detail: "Please log in." });
+    if (this.tokens === null)
+      throw new Problem({ code: "unauthenticated", status: 401, detail: "Please log in." });
     // Another tab of the same session may have been first: its tokens are the newer ones then.
     if (this.tokens.refresh_token === before.refresh_token) this.#write({ ...before, ...answer });
     this.#renewed_at = this.now();

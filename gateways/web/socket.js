@@ -47,7 +47,14 @@ export class SocketClient {
   #catchingUp = false;
   #tokenRefused = false;
 
-  constructor({ url, token, listen, WebSocket = globalThis.WebSocket, clock = REAL_CLOCK, random = Math.random }) {
+  constructor({
+    url,
+    token,
+    listen,
+    WebSocket = globalThis.WebSocket,
+    clock = REAL_CLOCK,
+    random = Math.random,
+  }) {
     this.url = url;
     this.token = token;
     this.listen = listen;
@@ -89,7 +96,8 @@ export class SocketClient {
    * went away first (then nobody knows whether it happened: repeat it with the same key).
    */
   request(op, fields = {}) {
-    if (this.#socket === null || (!this.isOnline && op !== "sync")) return Promise.reject(new ConnectionLost("not connected"));
+    if (this.#socket === null || (!this.isOnline && op !== "sync"))
+      return Promise.reject(new ConnectionLost("not connected"));
     const ref = String(++this.#reference);
     return new Promise((resolve, reject) => {
       const timer = this.clock.later(() => this.#lose("no answer in time"), ANSWER_WAIT_MS);
@@ -143,15 +151,24 @@ export class SocketClient {
     this.#heard_at = this.clock.now();
     const frame = JSON.parse(text);
     switch (frame.op) {
-      case "welcome": return this.#welcomed(frame);
-      case "event": return this.#liveEvent(frame);
-      case "events": return frame.ref ? this.#answered(frame) : this.#helloPage(frame);
-      case "behind": return this.#restart(frame.conversation_id, frame.head);
-      case "ack": return this.#answered(frame);
-      case "error": return this.#refused(frame);
-      case "reconnect": return this.#drained(frame.after_ms ?? 0);
-      case "pong": return undefined;
-      default: return this.listen({ type: "hint", hint: frame });
+      case "welcome":
+        return this.#welcomed(frame);
+      case "event":
+        return this.#liveEvent(frame);
+      case "events":
+        return frame.ref ? this.#answered(frame) : this.#helloPage(frame);
+      case "behind":
+        return this.#restart(frame.conversation_id, frame.head);
+      case "ack":
+        return this.#answered(frame);
+      case "error":
+        return this.#refused(frame);
+      case "reconnect":
+        return this.#drained(frame.after_ms ?? 0);
+      case "pong":
+        return undefined;
+      default:
+        return this.listen({ type: "hint", hint: frame });
     }
   }
 
@@ -183,7 +200,8 @@ export class SocketClient {
   #beat() {
     this.clock.cancel(this.#heartbeatTimer);
     this.#heartbeatTimer = this.clock.later(() => {
-      if (this.clock.now() - this.#heard_at > 2 * this.#heartbeat_ms) return this.#lose("the server went silent");
+      if (this.clock.now() - this.#heard_at > 2 * this.#heartbeat_ms)
+        return this.#lose("the server went silent");
       this.#write({ op: "ping" });
       this.#beat();
     }, this.#heartbeat_ms);
@@ -228,7 +246,8 @@ export class SocketClient {
         const page = await this.request("sync", { have, only: true, limit: SYNC_LIMIT });
         const unfinished = this.#takePage(page);
         // Left out of the answer: we are not to see what is in the hole. Go on from what we were sent.
-        if (page.conversations?.[conversation] === undefined) return this.#restart(conversation, this.book.newestHeld(conversation));
+        if (page.conversations?.[conversation] === undefined)
+          return this.#restart(conversation, this.book.newestHeld(conversation));
         if (unfinished.length > 0) continue;
         for (const event of this.book.release(conversation)) this.listen({ type: "event", event });
         if (!this.book.isWaiting(conversation)) return;
@@ -290,7 +309,10 @@ export class SocketClient {
 
   #closed(code, reason) {
     const wasWelcome = this.#state === "online" || this.#state === "catching_up";
-    const tooLarge = code === 1009 ? new Problem({ code: "too_large", status: 413, detail: "The message is too large." }) : null;
+    const tooLarge =
+      code === 1009
+        ? new Problem({ code: "too_large", status: 413, detail: "The message is too large." })
+        : null;
     this.#leave(code, tooLarge);
     if (FINAL.has(code)) return this.#end(FINAL.get(code));
     if (code === 4400 && !wasWelcome) {

@@ -11,9 +11,29 @@ export const TYPING_MS = 6000;
 export const TOASTS_MAX = 4;
 
 export const INITIAL = Object.freeze({
-  me: null, connection: { status: "stopped" }, inboxLoaded: false, conversations: {}, timelines: {}, members: {},
-  groups: {}, users: {}, presence: {}, typing: {}, outbox: [], blocks: {}, receipts: {}, open: null, panel: null,
-  replyTo: {}, editing: {}, drafts: {}, dialog: null, toasts: [], focusSeq: null, unreadFrom: {}, search: null,
+  me: null,
+  connection: { status: "stopped" },
+  inboxLoaded: false,
+  conversations: {},
+  timelines: {},
+  members: {},
+  groups: {},
+  users: {},
+  presence: {},
+  typing: {},
+  outbox: [],
+  blocks: {},
+  receipts: {},
+  open: null,
+  panel: null,
+  replyTo: {},
+  editing: {},
+  drafts: {},
+  dialog: null,
+  toasts: [],
+  focusSeq: null,
+  unreadFrom: {},
+  search: null,
 });
 
 const timelineOf = (state, id) => state.timelines[id] ?? timeline.EMPTY_TIMELINE;
@@ -32,7 +52,12 @@ function withNames(users, people) {
   const news = people.filter((person) => person?.name && users[person.user_id]?.name !== person.name);
   return news.length === 0
     ? users
-    : { ...users, ...Object.fromEntries(news.map((person) => [person.user_id, { ...users[person.user_id], ...person }])) };
+    : {
+        ...users,
+        ...Object.fromEntries(
+          news.map((person) => [person.user_id, { ...users[person.user_id], ...person }]),
+        ),
+      };
 }
 
 function onEvent(state, { event }) {
@@ -46,7 +71,8 @@ function onEvent(state, { event }) {
     const people = roster.withEvent(state.members[id].people, event, nameOf);
     next.members = withKey(state.members, id, { ...state.members[id], people });
   }
-  if (state.groups[id]) next.groups = withKey(state.groups, id, roster.settingsAfter(state.groups[id], event, me));
+  if (state.groups[id])
+    next.groups = withKey(state.groups, id, roster.settingsAfter(state.groups[id], event, me));
   if (event.type === "message_posted") {
     if (event.actor === me) next.outbox = outbox.without(state.outbox, event.data.client_msg_id);
     next.typing = withKey(state.typing, id, withoutKey(state.typing[id] ?? {}, event.actor));
@@ -56,15 +82,23 @@ function onEvent(state, { event }) {
 
 function onOwnEvent(state, { type, data }) {
   switch (type) {
-    case "read_marked": return withNumbers(state, data.conversation_id, { read_seq: data.read_seq });
+    case "read_marked":
+      return withNumbers(state, data.conversation_id, { read_seq: data.read_seq });
     case "conversation_settings_changed": {
       const { conversation_id, pinned, muted } = data;
-      return { ...state, conversations: inbox.withChange(state.conversations, conversation_id, { pinned, muted }) };
+      return {
+        ...state,
+        conversations: inbox.withChange(state.conversations, conversation_id, { pinned, muted }),
+      };
     }
-    case "user_blocked": return { ...state, blocks: withKey(state.blocks, data.user_id, true) };
-    case "user_unblocked": return { ...state, blocks: withoutKey(state.blocks, data.user_id) };
-    case "profile_changed": return { ...state, me: { ...state.me, ...data.changes } };
-    default: return state;
+    case "user_blocked":
+      return { ...state, blocks: withKey(state.blocks, data.user_id, true) };
+    case "user_unblocked":
+      return { ...state, blocks: withoutKey(state.blocks, data.user_id) };
+    case "profile_changed":
+      return { ...state, me: { ...state.me, ...data.changes } };
+    default:
+      return state;
   }
 }
 
@@ -72,7 +106,8 @@ function withNumbers(state, id, numbers) {
   const known = state.conversations[id];
   if (known === undefined) return state;
   const { unread, mentions, head, left, pinned, muted, first_seq } = numbers;
-  const read_seq = numbers.read_seq === undefined ? undefined : Math.max(known.read_seq ?? 0, numbers.read_seq);
+  const read_seq =
+    numbers.read_seq === undefined ? undefined : Math.max(known.read_seq ?? 0, numbers.read_seq);
   const change = { unread, mentions, head, left, pinned, muted, first_seq, read_seq };
   return { ...state, conversations: inbox.withChange(state.conversations, id, change) };
 }
@@ -81,21 +116,28 @@ function onHint(state, { hint, now }) {
   switch (hint.op) {
     case "typing": {
       const people = state.typing[hint.conversation_id] ?? {};
-      const next = hint.on ? withKey(people, hint.user_id, now + TYPING_MS) : withoutKey(people, hint.user_id);
+      const next = hint.on
+        ? withKey(people, hint.user_id, now + TYPING_MS)
+        : withoutKey(people, hint.user_id);
       return { ...state, typing: withKey(state.typing, hint.conversation_id, next) };
     }
     case "presence": {
       const { user_id, online, last_seen } = hint;
       return { ...state, presence: withKey(state.presence, user_id, { online, last_seen }) };
     }
-    case "inbox": return withNumbers(state, hint.conversation_id, hint);
+    case "inbox":
+      return withNumbers(state, hint.conversation_id, hint);
     case "receipt": {
       if (!hint.read) return state;
       const readers = state.receipts[hint.conversation_id] ?? {};
       const read = Math.max(readers[hint.user_id] ?? 0, hint.read);
-      return { ...state, receipts: withKey(state.receipts, hint.conversation_id, withKey(readers, hint.user_id, read)) };
+      return {
+        ...state,
+        receipts: withKey(state.receipts, hint.conversation_id, withKey(readers, hint.user_id, read)),
+      };
     }
-    default: return state;
+    default:
+      return state;
   }
 }
 
@@ -111,7 +153,10 @@ function lapse(state, { now }) {
 
 function opened(state, { id }) {
   const known = state.conversations[id];
-  const unreadFrom = known && known.unread > 0 ? withKey(state.unreadFrom, id, known.read_seq ?? 0) : withoutKey(state.unreadFrom, id);
+  const unreadFrom =
+    known && known.unread > 0
+      ? withKey(state.unreadFrom, id, known.read_seq ?? 0)
+      : withoutKey(state.unreadFrom, id);
   const panel = id === state.open ? state.panel : null;
   return { ...state, open: id, panel, unreadFrom, focusSeq: null, search: null };
 }
@@ -128,21 +173,31 @@ function pageLoaded(state, { id, page, people = [] }) {
 function inboxLoaded(state, { rows, active_at }) {
   const peers = rows.map((row) => row.peer).filter(Boolean);
   return {
-    ...state, inboxLoaded: true, conversations: inbox.withRows(state.conversations, rows, active_at),
+    ...state,
+    inboxLoaded: true,
+    conversations: inbox.withRows(state.conversations, rows, active_at),
     users: withNames(state.users, peers),
   };
 }
 
 function rowLoaded(state, { id, row }) {
   const known = timelineOf(state, id);
-  return known.rows[row.seq] ? withTimeline(state, id, { ...known, rows: withKey(known.rows, row.seq, row) }) : state;
+  return known.rows[row.seq]
+    ? withTimeline(state, id, { ...known, rows: withKey(known.rows, row.seq, row) })
+    : state;
 }
 
 function membersLoaded(state, { id, rows, complete }) {
   const people = Object.fromEntries(rows.map((row) => [row.user_id, row]));
   const presence = { ...state.presence };
-  for (const row of rows) if (row.online !== undefined) presence[row.user_id] = { ...presence[row.user_id], online: row.online };
-  return { ...state, presence, members: withKey(state.members, id, { people, complete }), users: withNames(state.users, rows) };
+  for (const row of rows)
+    if (row.online !== undefined) presence[row.user_id] = { ...presence[row.user_id], online: row.online };
+  return {
+    ...state,
+    presence,
+    members: withKey(state.members, id, { people, complete }),
+    users: withNames(state.users, rows),
+  };
 }
 
 function toasted(state, { toast }) {
@@ -159,9 +214,19 @@ const HAPPENINGS = {
   event: onEvent,
   hint: onHint,
   numbers: (state, { conversation_id, ...numbers }) => withNumbers(state, conversation_id, numbers),
-  restart: (state, { conversation_id }) => ({ ...state, timelines: withoutKey(state.timelines, conversation_id) }),
+  restart: (state, { conversation_id }) => ({
+    ...state,
+    timelines: withoutKey(state.timelines, conversation_id),
+  }),
   log_changed: (state) => ({
-    ...state, conversations: {}, timelines: {}, members: {}, groups: {}, receipts: {}, typing: {}, inboxLoaded: false,
+    ...state,
+    conversations: {},
+    timelines: {},
+    members: {},
+    groups: {},
+    receipts: {},
+    typing: {},
+    inboxLoaded: false,
   }),
   lapse,
   inbox_loaded: inboxLoaded,
@@ -169,22 +234,45 @@ const HAPPENINGS = {
   closed: (state) => ({ ...state, open: null, panel: null, search: null }),
   panel: (state, { panel }) => ({ ...state, panel: state.panel === panel ? null : panel }),
   dialog: (state, { dialog }) => ({ ...state, dialog }),
-  page_loading: (state, { id }) => withTimeline(state, id, { ...timelineOf(state, id), loading: true, error: null }),
+  page_loading: (state, { id }) =>
+    withTimeline(state, id, { ...timelineOf(state, id), loading: true, error: null }),
   page_loaded: pageLoaded,
-  page_failed: (state, { id, detail }) => withTimeline(state, id, { ...timelineOf(state, id), loading: false, error: detail }),
+  page_failed: (state, { id, detail }) =>
+    withTimeline(state, id, { ...timelineOf(state, id), loading: false, error: detail }),
   row_loaded: rowLoaded,
   focus: (state, { seq }) => ({ ...state, focusSeq: seq }),
   members_loaded: membersLoaded,
   group_loaded: (state, { id, group }) => ({ ...state, groups: withKey(state.groups, id, group) }),
   users_loaded: (state, { people }) => ({ ...state, users: withNames(state.users, people) }),
-  blocks_loaded: (state, { users }) => ({ ...state, blocks: Object.fromEntries(users.map((user) => [user, true])) }),
-  blocked: (state, { user, on }) => ({ ...state, blocks: on ? withKey(state.blocks, user, true) : withoutKey(state.blocks, user) }),
+  blocks_loaded: (state, { users }) => ({
+    ...state,
+    blocks: Object.fromEntries(users.map((user) => [user, true])),
+  }),
+  blocked: (state, { user, on }) => ({
+    ...state,
+    blocks: on ? withKey(state.blocks, user, true) : withoutKey(state.blocks, user),
+  }),
   sending: (state, { entry }) => ({ ...state, outbox: outbox.withEntry(state.outbox, entry) }),
-  send_state: (state, { client_msg_id, fields }) => ({ ...state, outbox: outbox.withState(state.outbox, client_msg_id, fields) }),
-  send_dropped: (state, { client_msg_id }) => ({ ...state, outbox: outbox.without(state.outbox, client_msg_id) }),
-  marked_read: (state, { id, read_seq, unread }) => withNumbers(state, id, { read_seq, unread, mentions: unread === 0 ? 0 : undefined }),
-  reply_to: (state, { id, seq }) => ({ ...state, replyTo: withKey(state.replyTo, id, seq), editing: withoutKey(state.editing, id) }),
-  editing: (state, { id, seq }) => ({ ...state, editing: withKey(state.editing, id, seq), replyTo: withoutKey(state.replyTo, id) }),
+  send_state: (state, { client_msg_id, fields }) => ({
+    ...state,
+    outbox: outbox.withState(state.outbox, client_msg_id, fields),
+  }),
+  send_dropped: (state, { client_msg_id }) => ({
+    ...state,
+    outbox: outbox.without(state.outbox, client_msg_id),
+  }),
+  marked_read: (state, { id, read_seq, unread }) =>
+    withNumbers(state, id, { read_seq, unread, mentions: unread === 0 ? 0 : undefined }),
+  reply_to: (state, { id, seq }) => ({
+    ...state,
+    replyTo: withKey(state.replyTo, id, seq),
+    editing: withoutKey(state.editing, id),
+  }),
+  editing: (state, { id, seq }) => ({
+    ...state,
+    editing: withKey(state.editing, id, seq),
+    replyTo: withoutKey(state.replyTo, id),
+  }),
   draft: (state, { id, text }) => ({ ...state, drafts: withKey(state.drafts, id, text) }),
   search: (state, { search }) => ({ ...state, search }),
   toast: toasted,

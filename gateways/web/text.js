@@ -9,7 +9,9 @@ const TRAILING = /[.,;:!?)\]}'"»›…]+$/u;
 export const PIECES_MAX = 500;
 
 function linkPiece(found) {
-  const text = found.replace(TRAILING, (tail, at) => (tail.startsWith(")") && found.slice(0, at).includes("(") ? ")" : ""));
+  const text = found.replace(TRAILING, (tail, at) =>
+    tail.startsWith(")") && found.slice(0, at).includes("(") ? ")" : "",
+  );
   let address;
   try {
     address = new URL(text);
@@ -60,7 +62,9 @@ export function pieces(text, isKnown = () => false) {
 /** The ids mentioned in a text, each once: what goes into `mentions`. `@all` stands for everybody. */
 export function mentionsIn(text, isKnown) {
   const known = (id) => id === "all" || isKnown(id);
-  const ids = pieces(text, known).filter((piece) => piece.type === "mention").map((piece) => piece.user_id);
+  const ids = pieces(text, known)
+    .filter((piece) => piece.type === "mention")
+    .map((piece) => piece.user_id);
   return ids.includes("all") ? ["all"] : [...new Set(ids)];
 }
 

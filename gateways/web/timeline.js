@@ -7,9 +7,23 @@ export const REACTION_USERS_SHOWN = 10;
 
 /** Events that appear between the messages as a line of their own. */
 export const NOTICE_TYPES = new Set([
-  "group_created", "group_changed", "group_dissolved", "group_muted", "group_unmuted", "member_added", "member_removed",
-  "member_left", "member_alias_changed", "member_muted", "member_unmuted", "role_changed", "owner_transferred",
-  "direct_opened", "message_pinned", "friend_requested", "friend_accepted",
+  "group_created",
+  "group_changed",
+  "group_dissolved",
+  "group_muted",
+  "group_unmuted",
+  "member_added",
+  "member_removed",
+  "member_left",
+  "member_alias_changed",
+  "member_muted",
+  "member_unmuted",
+  "role_changed",
+  "owner_transferred",
+  "direct_opened",
+  "message_pinned",
+  "friend_requested",
+  "friend_accepted",
 ]);
 
 /**
@@ -17,7 +31,14 @@ export const NOTICE_TYPES = new Set([
  * `has_newer` says that the window does not reach the head, so live messages are not appended to it.
  */
 export const EMPTY_TIMELINE = Object.freeze({
-  loaded: false, loading: false, error: null, rows: {}, notices: {}, order: [], has_older: true, has_newer: false,
+  loaded: false,
+  loading: false,
+  error: null,
+  rows: {},
+  notices: {},
+  order: [],
+  has_older: true,
+  has_newer: false,
   epoch: 0,
 });
 
@@ -45,7 +66,12 @@ export function withPage(timeline, { place, rows, notices = [], has_older, has_n
   const nextNotices = fresh ? {} : { ...timeline.notices };
   for (const notice of notices) nextNotices[notice.seq] = notice;
   const next = {
-    ...timeline, loaded: true, loading: false, error: null, rows: nextRows, notices: nextNotices,
+    ...timeline,
+    loaded: true,
+    loading: false,
+    error: null,
+    rows: nextRows,
+    notices: nextNotices,
     order: ordered(nextRows, nextNotices),
     has_older: place === "newer" ? timeline.has_older : has_older,
     has_newer: place === "older" ? timeline.has_newer : has_newer,
@@ -60,7 +86,8 @@ function bounded(timeline, drop) {
   if (excess <= 0) return timeline;
   const order = drop === "oldest" ? timeline.order.slice(excess) : timeline.order.slice(0, -excess);
   const keep = new Set(order);
-  const kept = (things) => Object.fromEntries(Object.entries(things).filter(([seq]) => keep.has(Number(seq))));
+  const kept = (things) =>
+    Object.fromEntries(Object.entries(things).filter(([seq]) => keep.has(Number(seq))));
   const edge = drop === "oldest" ? { has_older: true } : { has_newer: true };
   return { ...timeline, ...edge, order, rows: kept(timeline.rows), notices: kept(timeline.notices) };
 }
@@ -101,12 +128,18 @@ export function changedRow(row, event, me) {
       if (data.content === null) return recalledRow(row);
       if (row.recalled || (row.edited_at && row.edited_at > at)) return row;
       return { ...row, content: data.content, edited_at: at };
-    case "message_recalled": return recalledRow(row);
-    case "message_pinned": return { ...row, pinned: true };
-    case "message_unpinned": return { ...row, pinned: false };
-    case "reaction_added": return { ...row, reactions: withReaction(row.reactions ?? [], data.emoji, actor, me) };
-    case "reaction_removed": return { ...row, reactions: withoutReaction(row.reactions ?? [], data.emoji, actor, me) };
-    default: return row;
+    case "message_recalled":
+      return recalledRow(row);
+    case "message_pinned":
+      return { ...row, pinned: true };
+    case "message_unpinned":
+      return { ...row, pinned: false };
+    case "reaction_added":
+      return { ...row, reactions: withReaction(row.reactions ?? [], data.emoji, actor, me) };
+    case "reaction_removed":
+      return { ...row, reactions: withoutReaction(row.reactions ?? [], data.emoji, actor, me) };
+    default:
+      return row;
   }
 }
 

@@ -23,7 +23,9 @@ export class FakeClock {
   async pass(wait_ms) {
     const end = this.time_ms + wait_ms;
     for (;;) {
-      const due = [...this.timers].filter(([, timer]) => timer.at <= end).sort((a, b) => a[1].at - b[1].at)[0];
+      const due = [...this.timers]
+        .filter(([, timer]) => timer.at <= end)
+        .sort((a, b) => a[1].at - b[1].at)[0];
       if (due === undefined) break;
       this.timers.delete(due[0]);
       this.time_ms = due[1].at;
@@ -93,6 +95,19 @@ export function fakeStorage() {
 
 /** A `message_posted` event. */
 export function posted(conversation_id, seq, actor, text, more = {}) {
-  const data = { message_id: `m${seq}`, client_msg_id: `k${seq}`, ordinal: seq, content: { kind: "text", text }, ...more };
-  return { conversation_id, seq, type: "message_posted", actor, at: `2026-03-01T10:00:${String(seq % 60).padStart(2, "0")}.000Z`, data };
+  const data = {
+    message_id: `m${seq}`,
+    client_msg_id: `k${seq}`,
+    ordinal: seq,
+    content: { kind: "text", text },
+    ...more,
+  };
+  return {
+    conversation_id,
+    seq,
+    type: "message_posted",
+    actor,
+    at: `2026-03-01T10:00:${String(seq % 60).padStart(2, "0")}.000Z`,
+    data,
+  };
 }

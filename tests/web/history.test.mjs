@@ -8,16 +8,30 @@ import { createStore } from "../../gateways/web/store.js";
 /** A conversation of 400 events: every tenth is a notice, the others are messages. */
 const HEAD = 400;
 const isNotice = (seq) => seq % 10 === 1;
-const row = (seq) => ({ seq, actor: seq % 2 ? "bo" : "ana", at: "2026-03-01T10:00:00.000Z", content: { kind: "text", text: `t${seq}` }, reactions: [] });
-const allRows = Array.from({ length: HEAD }, (_, index) => index + 1).filter((seq) => !isNotice(seq)).map(row);
+const row = (seq) => ({
+  seq,
+  actor: seq % 2 ? "bo" : "ana",
+  at: "2026-03-01T10:00:00.000Z",
+  content: { kind: "text", text: `t${seq}` },
+  reactions: [],
+});
+const allRows = Array.from({ length: HEAD }, (_, index) => index + 1)
+  .filter((seq) => !isNotice(seq))
+  .map(row);
 const allEvents = Array.from({ length: HEAD }, (_, index) => ({
-  seq: index + 1, actor: "bo", at: "2026-03-01T10:00:00.000Z", type: isNotice(index + 1) ? "member_left" : "message_posted", data: { user_id: "bo" },
+  seq: index + 1,
+  actor: "bo",
+  at: "2026-03-01T10:00:00.000Z",
+  type: isNotice(index + 1) ? "member_left" : "message_posted",
+  data: { user_id: "bo" },
 }));
 
 const api = {
   async messages(id, { before, after, around, limit = 50 }) {
     if (around) return { rows: allRows.filter((one) => Math.abs(one.seq - around) <= limit / 2), next: null };
-    const rows = allRows.filter((one) => (before ? one.seq < before : true) && (after ? one.seq > after : true));
+    const rows = allRows.filter(
+      (one) => (before ? one.seq < before : true) && (after ? one.seq > after : true),
+    );
     const page = after ? rows.slice(0, limit) : rows.slice(-limit);
     return { rows: page, next: rows.length > limit ? "more" : null };
   },
@@ -34,7 +48,21 @@ beforeEach(() => {
   store = createStore();
   store.dispatch({ type: "signed_in", me: { user_id: "ana", name: "Ana" } });
   const last_message = allRows.at(-1);
-  store.dispatch({ type: "inbox_loaded", rows: [{ conversation_id: "c1", kind: "group", name: "Crew", first_seq: 1, head: HEAD, unread: 3, read_seq: 2, last_message }] });
+  store.dispatch({
+    type: "inbox_loaded",
+    rows: [
+      {
+        conversation_id: "c1",
+        kind: "group",
+        name: "Crew",
+        first_seq: 1,
+        head: HEAD,
+        unread: 3,
+        read_seq: 2,
+        last_message,
+      },
+    ],
+  });
   history = new History({ store, api, learnNames: () => {} });
 });
 
@@ -60,13 +88,32 @@ describe("history", () => {
 
   it("loads one page at a time", async () => {
     let asked = 0;
-    const counting = new History({ store, api: { ...api, messages: (...all) => { asked += 1; return api.messages(...all); } }, learnNames: () => {} });
+    const counting = new History({
+      store,
+      api: {
+        ...api,
+        messages: (...all) => {
+          asked += 1;
+          return api.messages(...all);
+        },
+      },
+      learnNames: () => {},
+    });
     await Promise.all([counting.newest("c1"), counting.newest("c1")]);
     assert.equal(asked, 1);
   });
 
   it("says why a page did not come", async () => {
-    const failing = new History({ store, api: { ...api, messages: async () => { throw new Error("Away."); } }, learnNames: () => {} });
+    const failing = new History({
+      store,
+      api: {
+        ...api,
+        messages: async () => {
+          throw new Error("Away.");
+        },
+      },
+      learnNames: () => {},
+    });
     await failing.newest("c1");
     assert.equal(timeline().error, "Away.");
     assert.equal(timeline().loading, false);
@@ -81,7 +128,11 @@ describe("read marks", () => {
   beforeEach(async () => {
     asked = [];
     isLooking = true;
-    reading = new Reading({ store, request: async (op, fields) => void asked.push({ op, ...fields }), isLooking: () => isLooking });
+    reading = new Reading({
+      store,
+      request: async (op, fields) => void asked.push({ op, ...fields }),
+      isLooking: () => isLooking,
+    });
     await history.newest("c1");
   });
 

@@ -36,8 +36,16 @@ function reloadAs(user) {
 }
 
 function makeSender(forStore) {
-  const request = (op, fields) => new Promise((resolve, reject) => asked.push({ op, fields, resolve, reject }));
-  return new Sender({ store: forStore, request, isOnline: () => isOnline, keep, later: clock.later, now: () => new Date(0) });
+  const request = (op, fields) =>
+    new Promise((resolve, reject) => asked.push({ op, fields, resolve, reject }));
+  return new Sender({
+    store: forStore,
+    request,
+    isOnline: () => isOnline,
+    keep,
+    later: clock.later,
+    now: () => new Date(0),
+  });
 }
 
 const states = () => store.state.outbox.map((entry) => entry.state);
@@ -47,10 +55,16 @@ describe("the sender", () => {
     sender.send("c1", text("one"));
     sender.send("c1", text("two"));
     sender.send("c2", text("three"));
-    assert.deepEqual(asked.map(({ fields }) => fields.content.text), ["one", "three"]);
+    assert.deepEqual(
+      asked.map(({ fields }) => fields.content.text),
+      ["one", "three"],
+    );
     asked[0].resolve({ seq: 1 });
     await settle();
-    assert.deepEqual(asked.map(({ fields }) => fields.content.text), ["one", "three", "two"]);
+    assert.deepEqual(
+      asked.map(({ fields }) => fields.content.text),
+      ["one", "three", "two"],
+    );
     assert.deepEqual(states(), ["sent", "sending", "sending"]);
   });
 
@@ -87,7 +101,9 @@ describe("the sender", () => {
     sender.send("c1", text("one"));
     for (let attempt = 0; attempt < TRIES_MAX; attempt += 1) {
       assert.equal(asked.length, attempt + 1);
-      asked[attempt].reject(new Problem({ code: "overloaded", status: 503, detail: "Busy.", retry_after_ms: 700 }));
+      asked[attempt].reject(
+        new Problem({ code: "overloaded", status: 503, detail: "Busy.", retry_after_ms: 700 }),
+      );
       await settle();
       await clock.pass(699);
       assert.equal(asked.length, attempt + 1);

@@ -8,7 +8,9 @@ import { fakeStorage } from "./helpers.mjs";
 
 const NOW_MS = Date.parse("2026-03-01T10:00:00.000Z");
 const tokens = (number, minutes = 15) => ({
-  session_id: "s1", access_token: `access-${number}`, refresh_token: `refresh-${number}`,
+  session_id: "s1",
+  access_token: `access-${number}`,
+  refresh_token: `refresh-${number}`,
   expires_at: new Date(NOW_MS + minutes * 60_000).toISOString(),
 });
 
@@ -56,7 +58,10 @@ describe("a session", () => {
       asked.push(refresh_token);
       return tokens(2);
     };
-    assert.deepEqual(await Promise.all([session.accessToken(renew), session.accessToken(renew)]), ["access-2", "access-2"]);
+    assert.deepEqual(await Promise.all([session.accessToken(renew), session.accessToken(renew)]), [
+      "access-2",
+      "access-2",
+    ]);
     assert.deepEqual(asked, ["refresh-1"]);
     assert.equal(makeSession().tokens.refresh_token, "refresh-2");
   });
@@ -86,7 +91,10 @@ describe("the interface", () => {
   }
 
   it("carries the token, and a key with every change", async () => {
-    const { api, calls } = makeApi([[200, { data: { user_id: "ana" } }], [201, { data: { conversation_id: "c1" } }]]);
+    const { api, calls } = makeApi([
+      [200, { data: { user_id: "ana" } }],
+      [201, { data: { conversation_id: "c1" } }],
+    ]);
     await api.me();
     assert.equal(calls[0].headers.Authorization, "Bearer access-1");
     assert.equal(calls[0].headers["Idempotency-Key"], undefined);
@@ -98,7 +106,10 @@ describe("the interface", () => {
     const refused = [401, { code: "unauthenticated", status: 401, detail: "expired" }];
     const { api, calls } = makeApi([refused, [200, { data: tokens(2) }], [201, { data: {} }]]);
     await api.leave("c1");
-    assert.deepEqual(calls.map((call) => call.address), ["/v1/groups/c1/leave", "/v1/sessions/refresh", "/v1/groups/c1/leave"]);
+    assert.deepEqual(
+      calls.map((call) => call.address),
+      ["/v1/groups/c1/leave", "/v1/sessions/refresh", "/v1/groups/c1/leave"],
+    );
     assert.equal(calls[2].headers.Authorization, "Bearer access-2");
     assert.equal(calls[2].headers["Idempotency-Key"], calls[0].headers["Idempotency-Key"]);
   });
@@ -111,15 +122,33 @@ describe("the interface", () => {
 
   it("follows the cursor of a list and stops at its bound", async () => {
     const endless = Array.from({ length: 30 }, () => [200, { data: [{ user_id: "u" }], next: "more" }]);
-    const { api, calls } = makeApi([[200, { data: [1], next: "a" }], [200, { data: [2], next: null }], ...endless]);
+    const { api, calls } = makeApi([
+      [200, { data: [1], next: "a" }],
+      [200, { data: [2], next: null }],
+      ...endless,
+    ]);
     assert.deepEqual(await api.conversations(), { rows: [1, 2], complete: true });
     assert.match(calls[1].address, /cursor=a/);
     assert.equal((await api.conversations()).complete, false);
   });
 
   it("turns every refusal into a problem", async () => {
-    const { api } = makeApi([[422, { code: "validation_failed", status: 422, detail: "No.", errors: [{ field: "name", message: "too long" }] }], [502, null]]);
-    await assert.rejects(api.me(), (error) => error instanceof Problem && error.sentence === "No. (name: too long)");
+    const { api } = makeApi([
+      [
+        422,
+        {
+          code: "validation_failed",
+          status: 422,
+          detail: "No.",
+          errors: [{ field: "name", message: "too long" }],
+        },
+      ],
+      [502, null],
+    ]);
+    await assert.rejects(
+      api.me(),
+      (error) => error instanceof Problem && error.sentence === "No. (name: too long)",
+    );
     await assert.rejects(api.me(), (error) => error instanceof Problem && error.status === 502);
   });
 });

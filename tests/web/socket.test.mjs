@@ -5,7 +5,14 @@ import { ConnectionLost, Problem } from "../../gateways/web/problem.js";
 import { ANSWER_WAIT_MS, OPEN_WAIT_MS, SocketClient } from "../../gateways/web/socket.js";
 import { FakeClock, fakeSockets, posted, settle } from "./helpers.mjs";
 
-const WELCOME = { op: "welcome", user_id: "ana", session_id: "s1", log_id: "log-1", heartbeat_s: 30, server_time: "2026-03-01T10:00:00.000Z" };
+const WELCOME = {
+  op: "welcome",
+  user_id: "ana",
+  session_id: "s1",
+  log_id: "log-1",
+  heartbeat_s: 30,
+  server_time: "2026-03-01T10:00:00.000Z",
+};
 
 let clock;
 let Sockets;
@@ -19,7 +26,11 @@ beforeEach(() => {
   heard = [];
   tokens = [];
   client = new SocketClient({
-    url: "ws://server/v1/ws", listen: (message) => heard.push(message), WebSocket: Sockets, clock, random: () => 1,
+    url: "ws://server/v1/ws",
+    listen: (message) => heard.push(message),
+    WebSocket: Sockets,
+    clock,
+    random: () => 1,
     token: async (options) => {
       tokens.push(options);
       return `token-${tokens.length}`;
@@ -29,7 +40,10 @@ beforeEach(() => {
 
 const statuses = () => heard.filter((message) => message.type === "status").map((message) => message.status);
 const seqs = () => heard.filter((message) => message.type === "event").map((message) => message.event.seq);
-const live = (seq, conversation = "c1") => ({ op: "event", ...posted(conversation, seq, "bo", `text ${seq}`) });
+const live = (seq, conversation = "c1") => ({
+  op: "event",
+  ...posted(conversation, seq, "bo", `text ${seq}`),
+});
 
 async function open(have = {}) {
   for (const [id, seq] of Object.entries(have)) client.book.startAt(id, seq);
@@ -56,9 +70,17 @@ describe("hello", () => {
     assert.deepEqual(Sockets.newest.sent[0].have, { c1: 7 });
     Sockets.newest.say(WELCOME);
     assert.equal(client.isOnline, false);
-    Sockets.newest.say({ op: "events", conversations: { c1: { events: [posted("c1", 8, "bo", "a")], complete: false } }, complete: false });
+    Sockets.newest.say({
+      op: "events",
+      conversations: { c1: { events: [posted("c1", 8, "bo", "a")], complete: false } },
+      complete: false,
+    });
     assert.equal(client.isOnline, false);
-    Sockets.newest.say({ op: "events", conversations: { c1: { events: [posted("c1", 9, "bo", "b")], complete: true } }, complete: true });
+    Sockets.newest.say({
+      op: "events",
+      conversations: { c1: { events: [posted("c1", 9, "bo", "b")], complete: true } },
+      complete: true,
+    });
     assert.equal(client.isOnline, true);
     assert.deepEqual(seqs(), [8, 9]);
     assert.deepEqual(statuses(), ["connecting", "catching_up", "online"]);
@@ -87,7 +109,12 @@ describe("seq", () => {
     assert.deepEqual(sync.have, { c1: 5 });
     assert.equal(sync.only, true);
     const events = [6, 7, 8].map((seq) => posted("c1", seq, "bo", "x"));
-    Sockets.newest.say({ op: "events", ref: sync.ref, conversations: { c1: { events, complete: true, head: 8 } }, complete: true });
+    Sockets.newest.say({
+      op: "events",
+      ref: sync.ref,
+      conversations: { c1: { events, complete: true, head: 8 } },
+      complete: true,
+    });
     await settle();
     assert.deepEqual(seqs(), [6, 7, 8, 9]);
     Sockets.newest.say(live(10));
@@ -98,11 +125,21 @@ describe("seq", () => {
     await goOnline({ c1: 5 });
     Sockets.newest.say(live(9));
     const first = Sockets.newest.sentOf("sync")[0];
-    Sockets.newest.say({ op: "events", ref: first.ref, conversations: { c1: { events: [posted("c1", 6, "bo", "x")], complete: false } }, complete: false });
+    Sockets.newest.say({
+      op: "events",
+      ref: first.ref,
+      conversations: { c1: { events: [posted("c1", 6, "bo", "x")], complete: false } },
+      complete: false,
+    });
     await settle();
     const second = Sockets.newest.sentOf("sync")[1];
     assert.deepEqual(second.have, { c1: 6 });
-    Sockets.newest.say({ op: "events", ref: second.ref, conversations: { c1: { events: [7, 8].map((seq) => posted("c1", seq, "bo", "x")), complete: true } }, complete: true });
+    Sockets.newest.say({
+      op: "events",
+      ref: second.ref,
+      conversations: { c1: { events: [7, 8].map((seq) => posted("c1", seq, "bo", "x")), complete: true } },
+      complete: true,
+    });
     await settle();
     assert.deepEqual(seqs(), [6, 7, 8, 9]);
   });
@@ -111,7 +148,12 @@ describe("seq", () => {
     await goOnline({ c1: 5 });
     Sockets.newest.say(live(20));
     const [sync] = Sockets.newest.sentOf("sync");
-    Sockets.newest.say({ op: "events", ref: sync.ref, conversations: { c1: { events: [posted("c1", 19, "bo", "x")], first_seq: 19, complete: true } }, complete: true });
+    Sockets.newest.say({
+      op: "events",
+      ref: sync.ref,
+      conversations: { c1: { events: [posted("c1", 19, "bo", "x")], first_seq: 19, complete: true } },
+      complete: true,
+    });
     await settle();
     assert.deepEqual(seqs(), [19, 20]);
   });
@@ -119,9 +161,17 @@ describe("seq", () => {
   it("goes on when the conversation is left out of the answer", async () => {
     await goOnline({ c1: 5 });
     Sockets.newest.say(live(9));
-    Sockets.newest.say({ op: "events", ref: Sockets.newest.sentOf("sync")[0].ref, conversations: {}, complete: true });
+    Sockets.newest.say({
+      op: "events",
+      ref: Sockets.newest.sentOf("sync")[0].ref,
+      conversations: {},
+      complete: true,
+    });
     await settle();
-    assert.deepEqual(heard.filter((message) => message.type === "restart").map((message) => message.head), [9]);
+    assert.deepEqual(
+      heard.filter((message) => message.type === "restart").map((message) => message.head),
+      [9],
+    );
     Sockets.newest.say(live(10));
     assert.deepEqual(seqs(), [10]);
   });
@@ -130,7 +180,12 @@ describe("seq", () => {
     await goOnline({ c1: 5 });
     Sockets.newest.say(live(8));
     Sockets.newest.say(live(3, "c2"));
-    assert.deepEqual(heard.filter((message) => message.type === "event").map(({ event }) => [event.conversation_id, event.seq]), [["c2", 3]]);
+    assert.deepEqual(
+      heard
+        .filter((message) => message.type === "event")
+        .map(({ event }) => [event.conversation_id, event.seq]),
+      [["c2", 3]],
+    );
   });
 
   it("starts anew after behind and reset", async () => {
@@ -140,8 +195,13 @@ describe("seq", () => {
     Sockets.newest.say({ op: "events", conversations: { c2: { reset: true, head: 12 } }, complete: true });
     Sockets.newest.say(live(9001));
     Sockets.newest.say(live(13, "c2"));
-    const restarts = heard.filter((message) => message.type === "restart").map(({ conversation_id, head }) => [conversation_id, head]);
-    assert.deepEqual(restarts, [["c1", 9000], ["c2", 12]]);
+    const restarts = heard
+      .filter((message) => message.type === "restart")
+      .map(({ conversation_id, head }) => [conversation_id, head]);
+    assert.deepEqual(restarts, [
+      ["c1", 9000],
+      ["c2", 12],
+    ]);
     assert.deepEqual(seqs(), [9001, 13]);
   });
 });
@@ -187,7 +247,10 @@ describe("coming back", () => {
     assert.deepEqual(tokens, [{ refused: false }, { refused: true }]);
   });
 
-  for (const [code, reason] of [[4403, "session_ended"], [4409, "replaced"]]) {
+  for (const [code, reason] of [
+    [4403, "session_ended"],
+    [4409, "replaced"],
+  ]) {
     it(`does not come back by itself after ${code}`, async () => {
       await goOnline();
       Sockets.newest.drop(code);
@@ -213,7 +276,10 @@ describe("coming back", () => {
     await clock.pass(500);
     Sockets.newest.open();
     Sockets.newest.say({ ...WELCOME, log_id: "log-2" });
-    assert.equal(heard.some((message) => message.type === "log_changed"), true);
+    assert.equal(
+      heard.some((message) => message.type === "log_changed"),
+      true,
+    );
     await clock.pass(500);
     Sockets.newest.open();
     assert.equal(Sockets.newest.sent[0].have, undefined);
@@ -276,8 +342,15 @@ describe("requests", () => {
   it("rejects with the server's problem", async () => {
     await goOnline();
     const answer = client.request("edit", {});
-    Sockets.newest.say({ op: "error", ref: Sockets.newest.sentOf("edit")[0].ref, problem: { code: "forbidden", status: 403, detail: "Too late." } });
-    await assert.rejects(answer, (error) => error instanceof Problem && error.code === "forbidden" && error.message === "Too late.");
+    Sockets.newest.say({
+      op: "error",
+      ref: Sockets.newest.sentOf("edit")[0].ref,
+      problem: { code: "forbidden", status: 403, detail: "Too late." },
+    });
+    await assert.rejects(
+      answer,
+      (error) => error instanceof Problem && error.code === "forbidden" && error.message === "Too late.",
+    );
   });
 
   it("rejects when the line goes away, and when there is none", async () => {

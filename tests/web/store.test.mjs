@@ -6,16 +6,54 @@ import { WINDOW_ROWS_MAX } from "../../gateways/web/timeline.js";
 import { inOrder, titleOf } from "../../gateways/web/inbox.js";
 import { posted } from "./helpers.mjs";
 
-const GROUP = { conversation_id: "c1", kind: "group", name: "Crew", first_seq: 1, head: 3, unread: 0, mentions: 0, read_seq: 3, last_message: null };
-const event = (seq, type, data, actor = "bo") => ({ type: "event", event: { conversation_id: "c1", seq, type, actor, at: `2026-03-01T11:00:00.${String(seq).padStart(3, "0")}Z`, data } });
-const post = (seq, actor, text = "hi", more = {}) => ({ type: "event", event: posted("c1", seq, actor, text, more) });
+const GROUP = {
+  conversation_id: "c1",
+  kind: "group",
+  name: "Crew",
+  first_seq: 1,
+  head: 3,
+  unread: 0,
+  mentions: 0,
+  read_seq: 3,
+  last_message: null,
+};
+const event = (seq, type, data, actor = "bo") => ({
+  type: "event",
+  event: {
+    conversation_id: "c1",
+    seq,
+    type,
+    actor,
+    at: `2026-03-01T11:00:00.${String(seq).padStart(3, "0")}Z`,
+    data,
+  },
+});
+const post = (seq, actor, text = "hi", more = {}) => ({
+  type: "event",
+  event: posted("c1", seq, actor, text, more),
+});
 
 function run(...happenings) {
-  return [{ type: "signed_in", me: { user_id: "ana", name: "Ana" } }, { type: "inbox_loaded", rows: [GROUP] }, ...happenings].reduce(reduce, INITIAL);
+  return [
+    { type: "signed_in", me: { user_id: "ana", name: "Ana" } },
+    { type: "inbox_loaded", rows: [GROUP] },
+    ...happenings,
+  ].reduce(reduce, INITIAL);
 }
 
-const page = (rows, more = {}) => ({ type: "page_loaded", id: "c1", page: { place: "replace", rows, has_older: false, has_newer: false, ...more } });
-const row = (seq, more = {}) => ({ seq, actor: "bo", at: "2026-03-01T10:00:00.000Z", content: { kind: "text", text: `t${seq}` }, reactions: [], ...more });
+const page = (rows, more = {}) => ({
+  type: "page_loaded",
+  id: "c1",
+  page: { place: "replace", rows, has_older: false, has_newer: false, ...more },
+});
+const row = (seq, more = {}) => ({
+  seq,
+  actor: "bo",
+  at: "2026-03-01T10:00:00.000Z",
+  content: { kind: "text", text: `t${seq}` },
+  reactions: [],
+  ...more,
+});
 const rowAt = (state, seq) => state.timelines.c1.rows[seq];
 
 describe("messages", () => {
@@ -36,7 +74,11 @@ describe("messages", () => {
     assert.equal(state.timelines.c1.order.length, WINDOW_ROWS_MAX);
     assert.equal(state.timelines.c1.order[0], 101);
     assert.equal(state.timelines.c1.has_older, true);
-    const back = reduce(state, { type: "page_loaded", id: "c1", page: { place: "older", rows: [row(50), row(51)], has_older: true } });
+    const back = reduce(state, {
+      type: "page_loaded",
+      id: "c1",
+      page: { place: "older", rows: [row(50), row(51)], has_older: true },
+    });
     assert.equal(back.timelines.c1.order[0], 50);
     assert.equal(back.timelines.c1.has_newer, true);
     assert.equal(Object.keys(back.timelines.c1.rows).length, WINDOW_ROWS_MAX);
@@ -53,7 +95,10 @@ describe("messages", () => {
   });
 
   it("keep a newer edit that the page already brought", () => {
-    const state = run(page([row(2, { edited_at: "2026-03-02T00:00:00.000Z" })]), event(6, "message_edited", { target: 2, content: { kind: "text", text: "old" } }));
+    const state = run(
+      page([row(2, { edited_at: "2026-03-02T00:00:00.000Z" })]),
+      event(6, "message_edited", { target: 2, content: { kind: "text", text: "old" } }),
+    );
     assert.equal(rowAt(state, 2).content.text, "t2");
   });
 
@@ -72,7 +117,9 @@ describe("reactions", () => {
 
   it("count people once and know one's own", () => {
     const state = run(page([row(2)]), add(6, "bo"), add(7, "ana"), add(8, "ana"));
-    assert.deepEqual(rowAt(state, 2).reactions, [{ emoji: "👍", count: 2, users: ["bo", "ana"], mine: true }]);
+    assert.deepEqual(rowAt(state, 2).reactions, [
+      { emoji: "👍", count: 2, users: ["bo", "ana"], mine: true },
+    ]);
   });
 
   it("go away with the last one, and not twice", () => {
@@ -84,7 +131,11 @@ describe("reactions", () => {
 
 describe("the list", () => {
   it("counts what others wrote and mentions of oneself", () => {
-    const state = run(post(4, "bo"), post(5, "bo", "@ana", { mentions: ["ana"] }), post(6, "bo", "@all", { mentions: ["all"] }));
+    const state = run(
+      post(4, "bo"),
+      post(5, "bo", "@ana", { mentions: ["ana"] }),
+      post(6, "bo", "@all", { mentions: ["all"] }),
+    );
     const { unread, mentions, head } = state.conversations.c1;
     assert.deepEqual({ unread, mentions, head }, { unread: 3, mentions: 2, head: 6 });
   });
@@ -96,9 +147,23 @@ describe("the list", () => {
   });
 
   it("believes the server's numbers, but never takes a read mark back", () => {
-    const state = run(post(4, "bo"), { type: "hint", hint: { op: "inbox", conversation_id: "c1", unread: 7, mentions: 1, read_seq: 2, pinned: true, muted: false } });
+    const state = run(post(4, "bo"), {
+      type: "hint",
+      hint: {
+        op: "inbox",
+        conversation_id: "c1",
+        unread: 7,
+        mentions: 1,
+        read_seq: 2,
+        pinned: true,
+        muted: false,
+      },
+    });
     const { unread, mentions, read_seq, pinned } = state.conversations.c1;
-    assert.deepEqual({ unread, mentions, read_seq, pinned }, { unread: 7, mentions: 1, read_seq: 3, pinned: true });
+    assert.deepEqual(
+      { unread, mentions, read_seq, pinned },
+      { unread: 7, mentions: 1, read_seq: 3, pinned: true },
+    );
   });
 
   it("does not go back to an older answer", () => {
@@ -111,21 +176,41 @@ describe("the list", () => {
     const other = { ...GROUP, conversation_id: "c2", name: "Other", last_message: row(1) };
     const third = { ...GROUP, conversation_id: "c3", pinned: true };
     const state = run({ type: "inbox_loaded", rows: [other, third] }, post(4, "bo"));
-    assert.deepEqual(inOrder(state.conversations).map((one) => one.conversation_id), ["c3", "c1", "c2"]);
+    assert.deepEqual(
+      inOrder(state.conversations).map((one) => one.conversation_id),
+      ["c3", "c1", "c2"],
+    );
   });
 
   it("keeps a conversation without messages beside its neighbours", () => {
-    const rows = [{ ...GROUP, conversation_id: "a", last_message: row(1) }, { ...GROUP, conversation_id: "z" }, { ...GROUP, conversation_id: "b", last_message: row(1, { at: "2026-01-01T00:00:00.000Z" }) }];
-    const state = [{ type: "signed_in", me: { user_id: "ana" } }, { type: "inbox_loaded", rows }].reduce(reduce, INITIAL);
-    assert.deepEqual(inOrder(state.conversations).map((one) => one.conversation_id), ["a", "z", "b"]);
-    const met = reduce(state, { type: "inbox_loaded", rows: [{ ...GROUP, conversation_id: "n" }], active_at: "2026-06-01T00:00:00.000Z" });
+    const rows = [
+      { ...GROUP, conversation_id: "a", last_message: row(1) },
+      { ...GROUP, conversation_id: "z" },
+      { ...GROUP, conversation_id: "b", last_message: row(1, { at: "2026-01-01T00:00:00.000Z" }) },
+    ];
+    const state = [
+      { type: "signed_in", me: { user_id: "ana" } },
+      { type: "inbox_loaded", rows },
+    ].reduce(reduce, INITIAL);
+    assert.deepEqual(
+      inOrder(state.conversations).map((one) => one.conversation_id),
+      ["a", "z", "b"],
+    );
+    const met = reduce(state, {
+      type: "inbox_loaded",
+      rows: [{ ...GROUP, conversation_id: "n" }],
+      active_at: "2026-06-01T00:00:00.000Z",
+    });
     assert.equal(inOrder(met.conversations)[0].conversation_id, "n");
   });
 
   it("marks what one has left, and takes it back on coming in again", () => {
     const gone = run(event(4, "member_removed", { user_id: "ana" }));
     assert.equal(gone.conversations.c1.left, true);
-    assert.equal(reduce(gone, event(9, "member_added", { user_id: "ana", role: "member" })).conversations.c1.left, false);
+    assert.equal(
+      reduce(gone, event(9, "member_added", { user_id: "ana", role: "member" })).conversations.c1.left,
+      false,
+    );
   });
 
   it("names direct conversations by the other side", () => {
@@ -134,8 +219,15 @@ describe("the list", () => {
   });
 
   it("takes settings and marks from one's own stream", () => {
-    const own = (type, data) => ({ type: "event", event: { conversation_id: "me", seq: 1, type, actor: "ana", at: "2026-03-01T10:00:00.000Z", data } });
-    const state = run(own("conversation_settings_changed", { conversation_id: "c1", muted: true }), own("user_blocked", { user_id: "bo" }), own("read_marked", { conversation_id: "c1", read_seq: 9 }));
+    const own = (type, data) => ({
+      type: "event",
+      event: { conversation_id: "me", seq: 1, type, actor: "ana", at: "2026-03-01T10:00:00.000Z", data },
+    });
+    const state = run(
+      own("conversation_settings_changed", { conversation_id: "c1", muted: true }),
+      own("user_blocked", { user_id: "bo" }),
+      own("read_marked", { conversation_id: "c1", read_seq: 9 }),
+    );
     assert.equal(state.conversations.c1.muted, true);
     assert.equal(state.conversations.c1.read_seq, 9);
     assert.equal(state.blocks.bo, true);
@@ -145,13 +237,26 @@ describe("the list", () => {
 
 describe("members", () => {
   const loaded = [
-    { type: "members_loaded", id: "c1", rows: [{ user_id: "ana", name: "Ana", role: "owner" }, { user_id: "bo", name: "Bo", role: "member" }], complete: true },
+    {
+      type: "members_loaded",
+      id: "c1",
+      rows: [
+        { user_id: "ana", name: "Ana", role: "owner" },
+        { user_id: "bo", name: "Bo", role: "member" },
+      ],
+      complete: true,
+    },
     { type: "group_loaded", id: "c1", group: { name: "Crew", member_count: 2, my_role: "owner" } },
   ];
 
   it("come, change and go", () => {
-    const state = run(...loaded, event(4, "member_added", { user_id: "chen", role: "member", via: "added" }), event(5, "role_changed", { user_id: "chen", role: "admin" }),
-      event(6, "member_alias_changed", { user_id: "bo", alias: "B" }), event(7, "member_left", { user_id: "bo" }, "bo"));
+    const state = run(
+      ...loaded,
+      event(4, "member_added", { user_id: "chen", role: "member", via: "added" }),
+      event(5, "role_changed", { user_id: "chen", role: "admin" }),
+      event(6, "member_alias_changed", { user_id: "bo", alias: "B" }),
+      event(7, "member_left", { user_id: "bo" }, "bo"),
+    );
     assert.deepEqual(Object.keys(state.members.c1.people), ["ana", "chen"]);
     assert.equal(state.members.c1.people.chen.role, "admin");
     assert.equal(state.groups.c1.member_count, 2);
@@ -165,15 +270,27 @@ describe("members", () => {
   });
 
   it("see the group renamed, muted and dissolved", () => {
-    const state = run(...loaded, event(4, "group_changed", { changes: { name: "Crew 2", announcement: "Hello" } }), event(5, "group_muted", {}), event(6, "group_dissolved", {}));
+    const state = run(
+      ...loaded,
+      event(4, "group_changed", { changes: { name: "Crew 2", announcement: "Hello" } }),
+      event(5, "group_muted", {}),
+      event(6, "group_dissolved", {}),
+    );
     assert.equal(state.conversations.c1.name, "Crew 2");
-    assert.deepEqual([state.groups.c1.announcement, state.groups.c1.muted, state.groups.c1.dissolved], ["Hello", true, true]);
+    assert.deepEqual(
+      [state.groups.c1.announcement, state.groups.c1.muted, state.groups.c1.dissolved],
+      ["Hello", true, true],
+    );
     assert.equal(state.conversations.c1.dissolved, true);
   });
 });
 
 describe("hints", () => {
-  const typing = (on, now = 1000) => ({ type: "hint", hint: { op: "typing", conversation_id: "c1", user_id: "bo", on }, now });
+  const typing = (on, now = 1000) => ({
+    type: "hint",
+    hint: { op: "typing", conversation_id: "c1", user_id: "bo", on },
+    now,
+  });
 
   it("of typing lapse, end, and end with the message", () => {
     assert.deepEqual(run(typing(true)).typing.c1, { bo: 1000 + TYPING_MS });
@@ -188,7 +305,10 @@ describe("hints", () => {
   });
 
   it("of reading only rise", () => {
-    const receipt = (read) => ({ type: "hint", hint: { op: "receipt", conversation_id: "c1", user_id: "bo", read } });
+    const receipt = (read) => ({
+      type: "hint",
+      hint: { op: "receipt", conversation_id: "c1", user_id: "bo", read },
+    });
     assert.deepEqual(run(receipt(5), receipt(3)).receipts.c1, { bo: 5 });
   });
 
@@ -199,11 +319,19 @@ describe("hints", () => {
 });
 
 describe("the outbox", () => {
-  const entry = { client_msg_id: "k4", conversation_id: "c1", content: { kind: "text", text: "hi" }, at: "2026-03-01T10:00:00.000Z" };
+  const entry = {
+    client_msg_id: "k4",
+    conversation_id: "c1",
+    content: { kind: "text", text: "hi" },
+    at: "2026-03-01T10:00:00.000Z",
+  };
 
   it("gives a message up when its event comes, or a page with it", () => {
     assert.deepEqual(run({ type: "sending", entry }, post(4, "ana")).outbox, []);
-    assert.deepEqual(run({ type: "sending", entry }, page([row(4, { actor: "ana", client_msg_id: "k4" })])).outbox, []);
+    assert.deepEqual(
+      run({ type: "sending", entry }, page([row(4, { actor: "ana", client_msg_id: "k4" })])).outbox,
+      [],
+    );
   });
 
   it("does not take somebody else's message of the same id for its own", () => {
@@ -227,7 +355,10 @@ describe("the page", () => {
   });
 
   it("shows only so many toasts", () => {
-    const toasts = Array.from({ length: 9 }, (_, index) => ({ type: "toast", toast: { id: String(index), text: "t" } }));
+    const toasts = Array.from({ length: 9 }, (_, index) => ({
+      type: "toast",
+      toast: { id: String(index), text: "t" },
+    }));
     assert.equal(run(...toasts).toasts.length, TOASTS_MAX);
   });
 
@@ -238,7 +369,9 @@ describe("the page", () => {
   it("tells its listeners of changes only", () => {
     const store = createStore();
     let told = 0;
-    const stop = store.subscribe(() => { told += 1; });
+    const stop = store.subscribe(() => {
+      told += 1;
+    });
     store.dispatch({ type: "lapse", now: 1 });
     store.dispatch({ type: "panel", panel: "details" });
     stop();

@@ -6,30 +6,62 @@ import { mentionBeforeCursor, mentionsIn, pieces } from "../../gateways/web/text
 import { dayLabel, hueOf, initialOf, shortTime } from "../../gateways/web/format.js";
 
 const HOSTILE = [
-  "<img src=x onerror=alert(1)>", "javascript:alert(1)", "https://a\u202egpj.exe", "https://user:secret@evil.example/", "https://",
-  "http://[::1", "a@b@c@d", "@@@", "((https://x.y/((a)", "\u0000", "https://例え.テスト/パス", "data:text/html,<script>", "http://a.b/\"onclick=\"x",
+  "<img src=x onerror=alert(1)>",
+  "javascript:alert(1)",
+  "https://a\u202egpj.exe",
+  "https://user:secret@evil.example/",
+  "https://",
+  "http://[::1",
+  "a@b@c@d",
+  "@@@",
+  "((https://x.y/((a)",
+  "\u0000",
+  "https://例え.テスト/パス",
+  "data:text/html,<script>",
+  'http://a.b/"onclick="x',
 ];
-const known = (...ids) => (id) => ids.includes(id);
-const links = (text) => pieces(text).filter((piece) => piece.type === "link").map((piece) => piece.text);
+const known =
+  (...ids) =>
+  (id) =>
+    ids.includes(id);
+const links = (text) =>
+  pieces(text)
+    .filter((piece) => piece.type === "link")
+    .map((piece) => piece.text);
 
 describe("pieces", () => {
   it("joined are the text, whatever it is", () => {
-    for (const text of HOSTILE) assert.equal(pieces(text, () => true).map((piece) => piece.text).join(""), text);
+    for (const text of HOSTILE)
+      assert.equal(
+        pieces(text, () => true)
+          .map((piece) => piece.text)
+          .join(""),
+        text,
+      );
   });
 
   it("link only to the web, and never with a name in front of the host", () => {
-    for (const text of HOSTILE) for (const piece of pieces(text)) if (piece.type === "link") assert.match(piece.href, /^https?:\/\/[^@]+$/);
+    for (const text of HOSTILE)
+      for (const piece of pieces(text))
+        if (piece.type === "link") assert.match(piece.href, /^https?:\/\/[^@]+$/);
     assert.deepEqual(links("https://user:secret@evil.example/"), []);
   });
 
   it("leave the sentence's punctuation out of a link", () => {
-    assert.deepEqual(links("See https://a.example/b. And (https://a.example/c), https://a.example/d(e)!"), ["https://a.example/b", "https://a.example/c", "https://a.example/d(e)"]);
+    assert.deepEqual(links("See https://a.example/b. And (https://a.example/c), https://a.example/d(e)!"), [
+      "https://a.example/b",
+      "https://a.example/c",
+      "https://a.example/d(e)",
+    ]);
   });
 
   it("mention those who can be meant", () => {
     const [piece] = pieces("@bo.", known("bo")).filter((one) => one.type === "mention");
     assert.deepEqual(piece, { type: "mention", text: "@bo", user_id: "bo" });
-    assert.deepEqual(mentionsIn("@Bo and @bo, mail@bo, @nobody, (@chen)", known("bo", "chen")), ["bo", "chen"]);
+    assert.deepEqual(mentionsIn("@Bo and @bo, mail@bo, @nobody, (@chen)", known("bo", "chen")), [
+      "bo",
+      "chen",
+    ]);
     assert.deepEqual(mentionsIn("@j.doe. @j", known("j.doe")), ["j.doe"]);
     assert.deepEqual(mentionsIn("@all @bo", known("bo")), ["all"]);
   });
@@ -54,11 +86,23 @@ describe("content", () => {
 
   it("has a card for every kind, known or not", () => {
     const kinds = [
-      { kind: "image", media_id: "m" }, { kind: "audio", media_id: "m" }, { kind: "video", media_id: "m" }, { kind: "file", media_id: "m", name: "a.pdf" },
-      { kind: "location", latitude: 1, longitude: 2 }, { kind: "contact_card", user_id: "bo" }, { kind: "quote", conversation_id: "c", seq: 1 },
-      { kind: "forward", messages: [] }, { kind: "call", action: "invite", media: "audio", call_id: "1" }, { kind: "voip", session_id: "1", payload: {} },
-      { kind: "vote", question: "q", options: ["a", "b"], multiple: false }, { kind: "reminder", text: "t", at: "2026-01-01T00:00:00.000Z" },
-      { kind: "red_envelope", envelope_id: "1" }, { kind: "custom", data: [1] }, { kind: "notification" }, { kind: "system" }, { kind: "hologram", x: 1 },
+      { kind: "image", media_id: "m" },
+      { kind: "audio", media_id: "m" },
+      { kind: "video", media_id: "m" },
+      { kind: "file", media_id: "m", name: "a.pdf" },
+      { kind: "location", latitude: 1, longitude: 2 },
+      { kind: "contact_card", user_id: "bo" },
+      { kind: "quote", conversation_id: "c", seq: 1 },
+      { kind: "forward", messages: [] },
+      { kind: "call", action: "invite", media: "audio", call_id: "1" },
+      { kind: "voip", session_id: "1", payload: {} },
+      { kind: "vote", question: "q", options: ["a", "b"], multiple: false },
+      { kind: "reminder", text: "t", at: "2026-01-01T00:00:00.000Z" },
+      { kind: "red_envelope", envelope_id: "1" },
+      { kind: "custom", data: [1] },
+      { kind: "notification" },
+      { kind: "system" },
+      { kind: "hologram", x: 1 },
     ];
     for (const content of kinds) {
       const { label, body } = cardOf(content);

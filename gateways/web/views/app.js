@@ -19,7 +19,12 @@ function useSeconds(until) {
   return until ? Math.max(0, Math.ceil((until - Date.now()) / 1000)) : 0;
 }
 
-const WORDS = { offline: "You are offline.", connecting: "Connecting…", catching_up: "Catching up…", waiting: "Connection lost." };
+const WORDS = {
+  offline: "You are offline.",
+  connecting: "Connecting…",
+  catching_up: "Catching up…",
+  waiting: "Connection lost.",
+};
 
 /** Says how the connection is, unless it is well. */
 function Banner({ connection }) {
@@ -33,19 +38,27 @@ function Banner({ connection }) {
     return () => clearTimeout(timer);
   }, [isWell]);
   const isShown = !isWell && isLate;
-  return html`<div class=${`banner ${isShown ? "" : "hidden"}`} role="status">${isShown && html`<span>${WORDS[connection.status]}
+  return html`<div class=${`banner ${isShown ? "" : "hidden"}`} role="status">${
+    isShown &&
+    html`<span>${WORDS[connection.status]}
     ${connection.status === "waiting" && (seconds > 0 ? ` Reconnecting in ${seconds} s.` : " Reconnecting…")}</span>
-    ${connection.status === "waiting" && html`<button type="button" class="link" onClick=${() => chat.socket.connect()}>Now</button>`}`}</div>`;
+    ${connection.status === "waiting" && html`<button type="button" class="link"
+        onClick=${() => chat.socket.connect()}>Now</button>`}`
+  }</div>`;
 }
 
 function Toasts({ toasts }) {
   const chat = useChat();
-  return html`<div class="toasts" role="status" aria-live="assertive">${toasts.map((toast) => html`<p key=${toast.id} class=${`toast ${toast.kind}`}><bdi>${toast.text}</bdi>
-    <button type="button" class="quiet" aria-label="Dismiss" onClick=${() => chat.dispatch({ type: "toast_gone", id: toast.id })}>✕</button></p>`)}</div>`;
+  return html`<div class="toasts" role="status" aria-live="assertive">${toasts.map(
+    (toast) => html`<p key=${toast.id} class=${`toast ${toast.kind}`}><bdi>${toast.text}</bdi>
+    <button type="button" class="quiet" aria-label="Dismiss"
+        onClick=${() => chat.dispatch({ type: "toast_gone", id: toast.id })}>✕</button></p>`,
+  )}</div>`;
 }
 
 function Nothing({ state }) {
-  return html`<main class="main nothing"><p>${state.inboxLoaded ? "Choose a conversation, or start one." : "Loading…"}</p>
+  return html`<main
+      class="main nothing"><p>${state.inboxLoaded ? "Choose a conversation, or start one." : "Loading…"}</p>
     <p class="keys"><kbd>/</kbd> search <kbd>↑</kbd> edit your last message <kbd>Esc</kbd> cancel <kbd>Shift</kbd>+<kbd>Enter</kbd> new line</p></main>`;
 }
 
@@ -64,7 +77,10 @@ function useKeys() {
 }
 
 function useTitle(state) {
-  const unread = Object.values(state.conversations).reduce((sum, row) => sum + (row.muted || row.left ? 0 : row.unread ?? 0), 0);
+  const unread = Object.values(state.conversations).reduce(
+    (sum, row) => sum + (row.muted || row.left ? 0 : (row.unread ?? 0)),
+    0,
+  );
   useEffect(() => {
     document.title = unread > 0 ? `(${unread}) Minutebook` : "Minutebook";
   }, [unread]);

@@ -5,8 +5,19 @@ import { html, useEffect, useId, useRef, useState } from "../html.js";
 
 /** A person's or group's initial on its own colour, with a dot when presence is known. */
 export function Avatar({ id, name, online, size = "" }) {
-  const dot = online === undefined ? null : html`<span class=${`dot ${online ? "on" : ""}`} title=${online ? "online" : "offline"}></span>`;
-  return html`<span class=${`avatar hue-${hueOf(id)} ${size}`} aria-hidden="true">${initialOf(name || id)}${dot}</span>`;
+  const dot =
+    online === undefined
+      ? null
+      : html`<span class=${`dot ${online ? "on" : ""}`} title=${online ? "online" : "offline"}></span>`;
+  return html`<span class=${`avatar hue-${hueOf(id)} ${size}`}
+      aria-hidden="true">${initialOf(name || id)}${dot}</span>`;
+}
+
+/** Class names from `{name: whether}`. */
+export function classes(names) {
+  return Object.keys(names)
+    .filter((name) => names[name])
+    .join(" ");
 }
 
 /** Somebody else's words, kept from turning the text around them. */
@@ -23,10 +34,14 @@ export function Dialog({ title, onClose, children, wide = false }) {
     return () => before?.focus?.();
   }, []);
   const onBackdrop = (event) => event.target === element.current && onClose();
-  return html`<dialog ref=${element} class=${wide ? "wide" : ""} aria-label=${title} onCancel=${(event) => { event.preventDefault(); onClose(); }}
+  return html`<dialog ref=${element} class=${wide ? "wide" : ""} aria-label=${title} onCancel=${(event) => {
+    event.preventDefault();
+    onClose();
+  }}
       onMouseDown=${onBackdrop}>
     <div class="dialog-body">
-      <header><h2>${title}</h2><button type="button" class="quiet" aria-label="Close" onClick=${onClose}>✕</button></header>
+      <header><h2>${title}</h2><button type="button" class="quiet" aria-label="Close"
+          onClick=${onClose}>✕</button></header>
       ${children}
     </div>
   </dialog>`;
@@ -67,7 +82,9 @@ export function Field({ label, hint, ...input }) {
 /** Which of several tabs is shown. */
 export function Tabs({ label, tabs, chosen, onChoose }) {
   return html`<div class="tabs" role="tablist" aria-label=${label}>
-    ${tabs.map(([key, text]) => html`<button key=${key} type="button" role="tab" aria-selected=${chosen === key}
-      class=${chosen === key ? "chosen" : ""} onClick=${() => onChoose(key)}>${text}</button>`)}
+    ${tabs.map(
+      ([key, text]) => html`<button key=${key} type="button" role="tab" aria-selected=${chosen === key}
+      class=${chosen === key ? "chosen" : ""} onClick=${() => onChoose(key)}>${text}</button>`,
+    )}
   </div>`;
 }

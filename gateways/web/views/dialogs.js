@@ -28,9 +28,17 @@ function NewDirect({ onDone }) {
     onDone();
   };
   return html`<${Form} onSubmit=${({ user }) => open(user.trim().toLowerCase())} label="Open">
-    <${Field} label="Person" name="user" value=${query} onInput=${(event) => setQuery(event.currentTarget.value)} placeholder="User id or name" autocomplete="off" autocapitalize="none" autofocus required />
-    <ul class="people" aria-label="Matches">${rows.map((row) => html`<li key=${row.user_id}><button type="button" class="member-line" onClick=${() => chat.quietly(() => open(row.user_id))}>
-      <${Avatar} id=${row.user_id} name=${row.name} size="small" /><span class="stack"><${Name} text=${row.name} /><small><bdi>${row.user_id}</bdi></small></span></button></li>`)}</ul>
+    <${Field} label="Person" name="user" value=${query}
+        onInput=${(event) => setQuery(event.currentTarget.value)} placeholder="User id or name"
+        autocomplete="off" autocapitalize="none" autofocus required />
+    <ul class="people" aria-label="Matches">${rows.map(
+      (
+        row,
+      ) => html`<li key=${row.user_id}><button type="button" class="member-line"
+          onClick=${() => chat.quietly(() => open(row.user_id))}>
+      <${Avatar} id=${row.user_id} name=${row.name} size="small" /><span class="stack"><${Name}
+          text=${row.name} /><small><bdi>${row.user_id}</bdi></small></span></button></li>`,
+    )}</ul>
   <//>`;
 }
 
@@ -43,8 +51,11 @@ function NewGroup({ onDone }) {
   };
   return html`<${Form} onSubmit=${create} label="Create group">
     <${Field} label="Name" name="name" maxlength="128" required autofocus />
-    <${Field} label="Members" name="members" placeholder="ana, bo, chen" autocapitalize="none" hint="User ids, with commas or spaces between; may be empty" />
-    <label class="field"><span>Joining</span><select name="join">${Object.entries(JOIN_WORDS).map(([value, words]) => html`<option value=${value} selected=${value === "closed"}>${words}</option>`)}</select></label>
+    <${Field} label="Members" name="members" placeholder="ana, bo, chen" autocapitalize="none"
+        hint="User ids, with commas or spaces between; may be empty" />
+    <label class="field"><span>Joining</span><select
+        name="join">${Object.entries(JOIN_WORDS).map(([value, words]) => html`<option value=${value}
+        selected=${value === "closed"}>${words}</option>`)}</select></label>
   <//>`;
 }
 
@@ -59,16 +70,22 @@ function JoinGroup({ onDone }) {
     await chat.acceptInvite(code.trim());
     onDone();
   };
-  return html`<${Form} onSubmit=${join} label="Join"><${Field} label="Group id" name="group" required autofocus autocomplete="off" hint="Of a group that anyone may join" /><//>
+  return html`<${Form} onSubmit=${join} label="Join"><${Field} label="Group id"
+      name="group" required autofocus autocomplete="off" hint="Of a group that anyone may join" /><//>
     <hr />
-    <${Form} onSubmit=${accept} label="Accept invite"><${Field} label="Invite code" name="code" required autocomplete="off" /><//>`;
+    <${Form} onSubmit=${accept} label="Accept invite"><${Field} label="Invite code" name="code" required
+        autocomplete="off" /><//>`;
 }
 
 function NewConversation({ onClose }) {
   const [kind, setKind] = useState("direct");
   const Body = { direct: NewDirect, group: NewGroup, join: JoinGroup }[kind];
   return html`<${Dialog} title="New conversation" onClose=${onClose}>
-    <${Tabs} label="What to start" chosen=${kind} onChoose=${setKind} tabs=${[["direct", "Person"], ["group", "Group"], ["join", "Join"]]} />
+    <${Tabs} label="What to start" chosen=${kind} onChoose=${setKind} tabs=${[
+      ["direct", "Person"],
+      ["group", "Group"],
+      ["join", "Join"],
+    ]} />
     <${Body} key=${kind} onDone=${onClose} />
   <//>`;
 }
@@ -80,8 +97,14 @@ function Edits({ dialog, onClose }) {
     chat.quietly(async () => setRows(await chat.api.edits(dialog.id, dialog.seq)));
   }, []);
   return html`<${Dialog} title="Earlier texts" onClose=${onClose}>
-    ${rows === null ? html`<p class="empty">Loading…</p>` : html`<ol class="edits">${rows.map((row) => html`<li key=${row.at}><time>${fullTime(row.at)}</time>
-      <bdi class="words" dir="auto">${typedOf(row.content) ?? summaryOf(row)}</bdi></li>`)}</ol>`}
+    ${
+      rows === null
+        ? html`<p class="empty">Loading…</p>`
+        : html`<ol class="edits">${rows.map(
+            (row) => html`<li key=${row.at}><time>${fullTime(row.at)}</time>
+      <bdi class="words" dir="auto">${typedOf(row.content) ?? summaryOf(row)}</bdi></li>`,
+          )}</ol>`
+    }
     ${rows?.length === 0 && html`<p class="empty">No earlier texts.</p>`}
   <//>`;
 }
@@ -95,7 +118,8 @@ function Profile({ state, onClose }) {
   };
   return html`<${Dialog} title="Your profile" onClose=${onClose}>
     <p class="hint">Signed in as <bdi>${state.me.user_id}</bdi></p>
-    <${Form} onSubmit=${save} label="Save"><${Field} label="Name" name="name" defaultValue=${state.me.name} maxlength="128" required autofocus /><//>
+    <${Form} onSubmit=${save} label="Save"><${Field} label="Name" name="name" defaultValue=${state.me.name}
+        maxlength="128" required autofocus /><//>
   <//>`;
 }
 
@@ -106,7 +130,8 @@ function Alias({ dialog, onClose }) {
     onClose();
   };
   return html`<${Dialog} title="Alias in this group" onClose=${onClose}>
-    <${Form} onSubmit=${save} label="Save"><${Field} label=${`Alias of ${dialog.user}`} name="alias" defaultValue=${dialog.alias} maxlength="128" autofocus required /><//>
+    <${Form} onSubmit=${save} label="Save"><${Field} label=${`Alias of ${dialog.user}`} name="alias"
+        defaultValue=${dialog.alias} maxlength="128" autofocus required /><//>
   <//>`;
 }
 
@@ -117,7 +142,8 @@ function Confirm({ dialog, onClose }) {
   };
   return html`<${Dialog} title=${dialog.title} onClose=${onClose}>
     <${Form} onSubmit=${run}><p><bdi>${dialog.text}</bdi></p>
-      <div class="choices"><button type="button" onClick=${onClose} autofocus>Cancel</button><button type="submit" class="primary danger">${dialog.title}</button></div><//>
+      <div class="choices"><button type="button" onClick=${onClose} autofocus>Cancel</button><button
+          type="submit" class="primary danger">${dialog.title}</button></div><//>
   <//>`;
 }
 
@@ -127,5 +153,6 @@ export function OpenDialog({ state }) {
   const chat = useChat();
   if (state.dialog === null) return null;
   const View = DIALOGS[state.dialog.name];
-  return html`<${View} state=${state} dialog=${state.dialog} onClose=${() => chat.dispatch({ type: "dialog", dialog: null })} />`;
+  return html`<${View} state=${state} dialog=${state.dialog}
+      onClose=${() => chat.dispatch({ type: "dialog", dialog: null })} />`;
 }

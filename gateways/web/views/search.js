@@ -22,31 +22,49 @@ export function SearchBox({ search, open, conversations }) {
   };
   const change = (text, conversation_id = scope) => {
     clearTimeout(timer.current);
-    chat.dispatch({ type: "search", search: text ? { query: text, rows: search?.rows ?? [], done: false } : null });
+    chat.dispatch({
+      type: "search",
+      search: text ? { query: text, rows: search?.rows ?? [], done: false } : null,
+    });
     if (text.trim()) timer.current = setTimeout(() => run(text, conversation_id), WAIT_MS);
   };
   useEffect(() => () => clearTimeout(timer.current), []);
 
   return html`<div class="search" role="search">
-    <input id="search" type="search" value=${query} placeholder="Search messages" aria-label="Search messages" autocomplete="off" title="Press / to search"
-      onInput=${(event) => change(event.currentTarget.value)} onKeyDown=${(event) => event.key === "Escape" && (change(""), event.currentTarget.blur())} />
-    ${query && open && conversations[open] && html`<label class="check small"><input type="checkbox" checked=${here}
-      onChange=${(event) => { setHere(event.currentTarget.checked); change(query, event.currentTarget.checked ? open : undefined); }} /> only in this conversation</label>`}
+    <input id="search" type="search" value=${query} placeholder="Search messages" aria-label="Search messages"
+        autocomplete="off" title="Press / to search"
+      onInput=${(event) => change(event.currentTarget.value)}
+          onKeyDown=${(event) => event.key === "Escape" && (change(""), event.currentTarget.blur())} />
+    ${
+      query &&
+      open &&
+      conversations[open] &&
+      html`<label class="check small"><input type="checkbox" checked=${here}
+      onChange=${(event) => {
+        setHere(event.currentTarget.checked);
+        change(query, event.currentTarget.checked ? open : undefined);
+      }} /> only in this conversation</label>`
+    }
   </div>`;
 }
 
 export function SearchResults({ state }) {
   const chat = useChat();
   const { rows = [], done } = state.search;
-  if (rows.length === 0) return html`<p class="empty" aria-live="polite">${done ? "Nothing found." : "Searching…"}</p>`;
+  if (rows.length === 0)
+    return html`<p class="empty" aria-live="polite">${done ? "Nothing found." : "Searching…"}</p>`;
   return html`<ul class="conversations results" aria-label="Search results">
-    ${rows.map((row) => html`<li key=${`${row.conversation_id}:${row.seq}`}>
-      <button type="button" class="conversation" onClick=${() => chat.quietly(() => chat.jumpTo(row.conversation_id, row.seq))}>
+    ${rows.map(
+      (row) => html`<li key=${`${row.conversation_id}:${row.seq}`}>
+      <button type="button" class="conversation"
+          onClick=${() => chat.quietly(() => chat.jumpTo(row.conversation_id, row.seq))}>
         <span class="stack">
-          <span class="line"><bdi class="name">${titleOf(state.conversations[row.conversation_id], state.me.user_id) || row.conversation_id}</bdi><time>${shortTime(timeOf(row))}</time></span>
+          <span class="line"><bdi
+              class="name">${titleOf(state.conversations[row.conversation_id], state.me.user_id) || row.conversation_id}</bdi><time>${shortTime(timeOf(row))}</time></span>
           <span class="found"><bdi>${state.users[row.actor]?.name ?? row.actor}</bdi>: <bdi>${summaryOf(row)}</bdi></span>
         </span>
       </button>
-    </li>`)}
+    </li>`,
+    )}
   </ul>`;
 }

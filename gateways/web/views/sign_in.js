@@ -15,13 +15,19 @@ export function SignIn() {
     <div class="sheet">
       <h1><img src="favicon.svg" alt="" width="28" height="28" />Minutebook</h1>
       <p class="lead">Conversations, kept as minutes.</p>
-      <${Tabs} label="Log in or sign up" chosen=${mode} onChoose=${setMode} tabs=${[["log_in", "Log in"], ["sign_up", "Sign up"]]} />
+      <${Tabs} label="Log in or sign up" chosen=${mode} onChoose=${setMode} tabs=${[
+        ["log_in", "Log in"],
+        ["sign_up", "Sign up"],
+      ]} />
       <${Form} key=${mode} id="sign-in-form" onSubmit=${submit} label=${isNew ? "Create account" : "Log in"}>
-        <${Field} label="User id" name="user_id" autocomplete="username" autocapitalize="none" spellcheck=${false} required
+        <${Field} label="User id" name="user_id" autocomplete="username" autocapitalize="none"
+            spellcheck=${false} required
           autofocus maxlength="64" hint=${isNew ? "Lower-case letters, digits and _ . @ -" : null} />
-        ${isNew && html`<${Field} label="Name" name="name" autocomplete="name" maxlength="128" hint="What others see; your user id if left empty" />`}
+        ${isNew && html`<${Field} label="Name" name="name" autocomplete="name" maxlength="128"
+            hint="What others see; your user id if left empty" />`}
         <${Field} label="Password" name="password" type="password" required
-          autocomplete=${isNew ? "new-password" : "current-password"} hint=${isNew ? "At least 8 characters" : null} />
+          autocomplete=${isNew ? "new-password" : "current-password"}
+              hint=${isNew ? "At least 8 characters" : null} />
         <label class="check"><input type="checkbox" name="stay" /> Stay signed in on this computer</label>
       <//>
     </div>

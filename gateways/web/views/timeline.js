@@ -16,9 +16,15 @@ const AT_END_PX = 60;
 
 function Notice({ event, nameOf, id }) {
   const chat = useChat();
-  return html`<p class="notice" title=${fullTime(event.at)}><bdi class="name">${nameOf(event.actor)}</bdi> ${sentenceOf(event, nameOf).map((part) => {
+  return html`<p class="notice" title=${fullTime(event.at)}><bdi
+      class="name">${nameOf(event.actor)}</bdi> ${sentenceOf(
+    event,
+    nameOf,
+  ).map((part) => {
     if (typeof part === "string") return part;
-    if (part.seq) return html`<button type="button" class="link" onClick=${() => chat.quietly(() => chat.jumpTo(id, part.seq))}>${part.text}</button>`;
+    if (part.seq)
+      return html`<button type="button" class="link"
+          onClick=${() => chat.quietly(() => chat.jumpTo(id, part.seq))}>${part.text}</button>`;
     return html`<bdi>${part.text}</bdi>`;
   })}<time>${clockTime(event.at)}</time></p>`;
 }
@@ -43,8 +49,11 @@ export function layOut(timeline, unreadFrom, me) {
       items.push({ key: "unread", unread: true });
     }
     if (row) {
-      const grouped = before !== null && before.actor === row.actor && row.content?.kind !== "action"
-        && Date.parse(at) - Date.parse(timeOf(before)) < GROUPED_MS;
+      const grouped =
+        before !== null &&
+        before.actor === row.actor &&
+        row.content?.kind !== "action" &&
+        Date.parse(at) - Date.parse(timeOf(before)) < GROUPED_MS;
       items.push({ key: `m-${seq}`, row, grouped });
       before = row;
     } else {
@@ -89,7 +98,8 @@ export class Timeline extends Component {
     const { state, timeline, id } = this.props;
     const isFresh = before.timeline.epoch !== timeline.epoch || !before.timeline.loaded;
     const hasFocus = state.focusSeq !== null && before.state.focusSeq !== state.focusSeq;
-    const hasSent = before.state.outbox.length < state.outbox.length && state.outbox.at(-1).conversation_id === id;
+    const hasSent =
+      before.state.outbox.length < state.outbox.length && state.outbox.at(-1).conversation_id === id;
     if (hasFocus) this.show(state.focusSeq);
     else if (hasSent && !timeline.has_newer) this.toEnd();
     else if (isFresh && !timeline.has_newer && state.focusSeq === null) this.toFirstUnread();
@@ -165,7 +175,8 @@ export class Timeline extends Component {
     if (!timeline.loaded || timeline.loading || timeline.error) return;
     const { scrollTop, scrollHeight, clientHeight } = this.box;
     if (scrollTop < NEAR_EDGE_PX && timeline.has_older) chat.history.older(id);
-    else if (scrollHeight - scrollTop - clientHeight < NEAR_EDGE_PX && timeline.has_newer) chat.history.newer(id);
+    else if (scrollHeight - scrollTop - clientHeight < NEAR_EDGE_PX && timeline.has_newer)
+      chat.history.newer(id);
     if (this.isAtEnd()) chat.reading.atEnd(id);
     if (this.state.atEnd !== this.isAtEnd()) this.setState({ atEnd: this.isAtEnd() });
   }
@@ -189,21 +200,29 @@ export class Timeline extends Component {
     const me = state.me.user_id;
     if (item.day) return html`<h3 key=${item.key} class="day"><span>${dayLabel(item.day)}</span></h3>`;
     if (item.unread) return html`<p key=${item.key} class="unread-line"><span>New</span></p>`;
-    if (item.notice) return html`<${Notice} key=${item.key} event=${item.notice} nameOf=${nameOf} id=${id} />`;
+    if (item.notice)
+      return html`<${Notice} key=${item.key} event=${item.notice} nameOf=${nameOf} id=${id} />`;
     const { row } = item;
-    return html`<${Message} key=${item.key} id=${id} row=${row} me=${me} grouped=${item.grouped} nameOf=${nameOf}
-      target=${row.reply_to ? timeline.rows[row.reply_to] : undefined} online=${row.actor === me ? undefined : state.presence[row.actor]?.online}
-      canAct=${canAct} isOfficer=${isOfficer} mayPin=${mayPin} isFocused=${state.focusSeq === row.seq} readBy=${this.readers(row)} />`;
+    return html`<${Message} key=${item.key} id=${id} row=${row} me=${me} grouped=${item.grouped}
+        nameOf=${nameOf}
+      target=${row.reply_to ? timeline.rows[row.reply_to] : undefined}
+          online=${row.actor === me ? undefined : state.presence[row.actor]?.online}
+      canAct=${canAct} isOfficer=${isOfficer} mayPin=${mayPin} isFocused=${state.focusSeq === row.seq}
+          readBy=${this.readers(row)} />`;
   }
 
   /** "Read" under the newest own message, once somebody else's mark has reached it. */
   readers(row) {
     const { state, id, nameOf, lastOwn } = this.props;
     if (row.seq !== lastOwn) return null;
-    const readers = Object.entries(state.receipts[id] ?? {}).filter(([user, seq]) => seq >= row.seq && user !== state.me.user_id);
+    const readers = Object.entries(state.receipts[id] ?? {}).filter(
+      ([user, seq]) => seq >= row.seq && user !== state.me.user_id,
+    );
     if (readers.length === 0) return null;
     if (state.conversations[id].kind === "direct") return "Read";
-    return readers.length <= 3 ? `Read by ${readers.map(([user]) => nameOf(user)).join(", ")}` : `Read by ${readers.length}`;
+    return readers.length <= 3
+      ? `Read by ${readers.map(([user]) => nameOf(user)).join(", ")}`
+      : `Read by ${readers.length}`;
   }
 
   render({ state, id, timeline, nameOf, chat }) {
@@ -212,16 +231,26 @@ export class Timeline extends Component {
     const away = timeline.has_newer || this.state.atEnd === false;
     const head = state.conversations[id]?.last_message?.seq ?? 0;
     return html`<div class="timeline-frame">
-      <div class="timeline" ref=${(element) => { this.box = element ?? this.box; }} onScroll=${this.onScroll} onKeyDown=${this.onKeyDown} tabindex="0" role="log" aria-live="off" aria-label="Messages">
-        ${timeline.loaded && !timeline.has_older && html`<p class="beginning">The beginning of this conversation</p>`}
+      <div class="timeline" ref=${(element) => {
+        this.box = element ?? this.box;
+      }} onScroll=${this.onScroll} onKeyDown=${this.onKeyDown} tabindex="0" role="log" aria-live="off"
+          aria-label="Messages">
+        ${timeline.loaded && !timeline.has_older && html`<p
+            class="beginning">The beginning of this conversation</p>`}
         ${timeline.loading && html`<p class="empty">Loading…</p>`}
-        ${timeline.error && html`<p class="problem" role="alert">${timeline.error} <button type="button" class="link" onClick=${this.retry}>Try again</button></p>`}
+        ${timeline.error && html`<p class="problem" role="alert">${timeline.error} <button type="button"
+            class="link" onClick=${this.retry}>Try again</button></p>`}
         ${layOut(timeline, state.unreadFrom[id], me).map((item) => this.drawItem(item))}
-        ${!timeline.has_newer && waiting.map((entry) => html`<${Pending} key=${entry.client_msg_id} entry=${entry} me=${me} nameOf=${nameOf} target=${timeline.rows[entry.reply_to]} />`)}
+        ${!timeline.has_newer && waiting.map((entry) => html`<${Pending} key=${entry.client_msg_id}
+            entry=${entry} me=${me} nameOf=${nameOf} target=${timeline.rows[entry.reply_to]} />`)}
       </div>
       <p class="unseen" aria-live="polite"><bdi>${this.state.said}</bdi></p>
-      ${away && html`<button type="button" class="to-end" onClick=${this.jumpToEnd} aria-label="To the newest message"><${Icon} name="down" />
-        ${head > newestSeq(timeline) || chat.state.conversations[id]?.unread > 0 ? "New messages" : "Newest"}</button>`}
+      ${
+        away &&
+        html`<button type="button" class="to-end" onClick=${this.jumpToEnd}
+            aria-label="To the newest message"><${Icon} name="down" />
+        ${head > newestSeq(timeline) || chat.state.conversations[id]?.unread > 0 ? "New messages" : "Newest"}</button>`
+      }
     </div>`;
   }
 }
