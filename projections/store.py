@@ -104,16 +104,14 @@ class UnitOfWork:
         row = changes.puts.get(key)
         if row is not None:
             return row
-        row = changes.inserts.get(key)
-        if row is not None:
-            return row
+        inserted = changes.inserts.get(key)
         if key in changes.deletes:
-            return None
+            return inserted
         if key in changes.seen:
-            return changes.seen[key]
-        row = self._read(table, key)
-        changes.seen[key] = row
-        return row
+            row = changes.seen[key]
+        else:
+            row = changes.seen[key] = self._read(table, key)
+        return inserted if row is None else row
 
     def put(self, table: Table, row: Row) -> None:
         """Write the row, whatever stood there."""

@@ -19,6 +19,7 @@ async def busy_world() -> World:
     world = World()
     await world.register("alice")
     await world.group(GROUP, "alice", ["bob"])
+    seq = 0
     for n in range(5):
         seq = await world.say(GROUP, "alice", f"word{n}", mentions=("bob",))
         await world.commit(GROUP, ReactionAdded(actor="bob", at=0, target=seq, emoji="x"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typing_extensions import override
 
 from domain.errors import Problem
 from domain.talk import MessageEdited
@@ -156,6 +157,7 @@ class ForgetfulCodec(EventCodec):
         super().__init__(CODEC.registry, CODEC._sealing)
         self.knows = False
 
+    @override
     def decode(self, commit: Commit) -> Committed:
         if b"message_edited" in commit.frame and not self.knows:
             raise UnknownEventError("unknown event type 'message_edited'")

@@ -1,0 +1,234 @@
+"""What every view store promises: rows as written, batches whole with their positions, snapshots of one moment."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from projections.sqlite import SqliteViewStore
+from projections.store import Key, Row, Schema, Snapshot, Table, TextTable, UnitOfWork
+
+PLAIN = Table(
+    name="plain", columns=("name text", "number int", "body bytes"), key_size=2, indexes=(("number",),)
+)
+CACHED = Table(name="hot", columns=("name text", "number int"), key_size=1, cached=True)
+REMEMBERED = Table(name="marks", columns=("name text", "number int"), key_size=2, remembered=True)
+TEXTS = TextTable(name="texts", searched=("place", "words"), kept=("owner",))
+SCHEMA = Schema(name="sample", version=1, tables=(PLAIN, CACHED, REMEMBERED), texts=(TEXTS,))
+
+NAMES = st.sampled_from(["", "a", "b", "ab", "ä", "\U0010ffff"])
+NUMBERS = st.integers(-3, 3)
+ROWS = st.one_of(
+    st.tuples(st.just(PLAIN), st.tuples(NAMES, NUMBERS, st.one_of(st.none(), st.binary(max_size=3)))),
+    st.tuples(st.just(CACHED), st.tuples(NAMES, NUMBERS)),
+    st.tuples(st.just(REMEMBERED), st.tuples(NAMES, NUMBERS)),
+)
+CHANGES = st.tuples(st.sampled_from(["put", "insert", "delete", "get"]), ROWS)
+BATCHES = st.lists(
+    st.tuples(st.lists(CHANGES, max_size=8), st.sampled_from(["apply", "drop", "tear", "reopen"])), max_size=8
+)
+
+Model = dict[tuple[str, Key], Row]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def opened(folder: Path, log_id: str = "log-1", schema: Schema = SCHEMA) -> SqliteViewStore:
+    return SqliteViewStore(folder / "sample.db", schema, log_id)
+
+
+def change(work: UnitOfWork, model: Model, kind: str, table: Table, row: Row) -> None:
+    """The same change to a unit of work and to a plain dictionary."""
+    key = row[: table.key_size]
+    if kind == "put":
+        work.put(table, row)
+        model[table.name, key] = row
+    elif kind == "insert":
+        work.insert(table, row)
+        model.setdefault((table.name, key), row)
+    elif kind == "delete":
+        work.delete(table, key)
+        model.pop((table.name, key), None)
+    else:
+        assert work.get(table, key) == model.get((table.name, key))
+
+
+def everything(snapshot: Snapshot) -> Model:
+    found: Model = {}
+    for table in SCHEMA.tables:
+        for row in snapshot.scan(table, (), limit=1_000):
+            found[table.name, row[: table.key_size]] = row
+    return found
+
+
+@settings(max_examples=60)
+@given(batches=BATCHES)
+def test_a_store_is_a_dictionary_with_all_or_nothing_batches(
+    batches: list[tuple[list[tuple[str, tuple[Table, Row]]], str]],
+) -> None:
+    with tempfile.TemporaryDirectory() as text:
+        store = opened(Path(text))
+        durable: Model = {}
+        position = 0
+        try:
+            for changes, ending in batches:
+                work, model = UnitOfWork(store.get), dict(durable)
+                for kind, (table, row) in changes:
+                    change(work, model, kind, table, row)
+                if ending == "apply":
+                    position += 1
+                    store.apply(work, {3: position})
+                    durable = model
+                elif ending == "drop":
+                    store.release()
+                elif ending == "tear":
+                    work.put(PLAIN, ("a", 0, object()))  # type: ignore[arg-type]
+                    with pytest.raises(Exception, match=r"(?i)type|bind"):
+                        store.apply(work, {3: position + 1})
+                else:
+                    store.close()
+                    store = opened(Path(text))
+                with store.snapshot() as snapshot:
+                    assert everything(snapshot) == durable
+                    assert snapshot.positions() == ({3: position} if position else {})
+                assert store.positions() == ({3: position} if position else {})
+        finally:
+            store.close()
+
+
+@settings(max_examples=60)
+@given(
+    rows=st.lists(st.tuples(NAMES, NUMBERS, st.one_of(st.none(), st.binary(max_size=3))), max_size=15),
+    name=NAMES,
+    after=st.one_of(st.none(), NUMBERS),
+    before=st.one_of(st.none(), NUMBERS),
+    descending=st.booleans(),
+    limit=st.integers(1, 5),
+    present=st.booleans(),
+)
+def test_scans_are_ordered_and_bounded(
+    rows: list[Row],
+    name: str,
+    after: int | None,
+    before: int | None,
+    descending: bool,
+    limit: int,
+    present: bool,
+) -> None:
+    with tempfile.TemporaryDirectory() as text:
+        store = opened(Path(text))
+        work = UnitOfWork(store.get)
+        model: dict[Key, Row] = {}
+        for row in rows:
+            work.put(PLAIN, row)
+            model[row[:2]] = row
+        store.apply(work, {0: 1})
+
+        def fits(number: object) -> bool:
+            assert isinstance(number, int)
+            return (after is None or number > after) and (before is None or number < before)
+
+        of_name = [row for row in model.values() if row[0] == name and fits(row[1])]
+        shown = [row for row in of_name if not present or row[2] is not None]
+        shown.sort(key=lambda row: row[1], reverse=descending)  # type: ignore[arg-type, return-value]
+        by_number = [row for row in model.values() if after is not None and row[1] == after]
+        with store.snapshot() as snapshot:
+            found = snapshot.scan(
+                PLAIN,
+                (name,),
+                after=after,
+                before=before,
+                descending=descending,
+                limit=limit,
+                present="body" if present else None,
+            )
+            assert found == shown[:limit]
+            assert snapshot.count(PLAIN, (name,), after=after, before=before) == len(of_name)
+            if after is not None:
+                indexed = snapshot.scan(PLAIN, (after,), index=("number",), limit=100)
+                assert indexed == sorted(by_number, key=lambda row: str(row[0]).encode())
+        store.close()
+
+
+def test_a_snapshot_stays_at_its_moment(folder: Path) -> None:
+    store = opened(folder)
+    work = UnitOfWork(store.get)
+    work.put(CACHED, ("a", 1))
+    store.apply(work, {0: 1})
+    with store.snapshot() as snapshot:
+        assert snapshot.get(CACHED, ("a",)) == ("a", 1)
+        work = UnitOfWork(store.get)
+        work.put(CACHED, ("a", 2))
+        store.apply(work, {0: 2})
+        assert snapshot.get(CACHED, ("a",)) == ("a", 1)
+        assert snapshot.positions() == {0: 1}
+    with store.snapshot() as snapshot:
+        assert snapshot.get(CACHED, ("a",)) == ("a", 2)
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "log_id, version", [("log-2", 1), ("log-1", 2)], ids=["another log", "another schema version"]
+)
+def test_another_log_or_version_voids_the_view(folder: Path, log_id: str, version: int) -> None:
+    store = opened(folder)
+    work = UnitOfWork(store.get)
+    work.put(CACHED, ("a", 1))
+    store.apply(work, {0: 1})
+    store.close()
+    other = Schema(name="sample", version=version, tables=SCHEMA.tables, texts=SCHEMA.texts)
+    store = opened(folder, log_id, other)
+    assert store.positions() == {}
+    assert store.get(CACHED, ("a",)) is None
+    store.close()
+
+
+def test_a_nested_unit_of_work_is_merged_or_forgotten(folder: Path) -> None:
+    store = opened(folder)
+    work = UnitOfWork(store.get)
+    work.put(CACHED, ("kept", 1))
+    forgotten = work.nested()
+    forgotten.put(CACHED, ("kept", 2))
+    forgotten.delete(PLAIN, ("x", 1))
+    inner = work.nested()
+    assert inner.get(CACHED, ("kept",)) == ("kept", 1)
+    inner.put(CACHED, ("kept", 3))
+    inner.insert(CACHED, ("new", 1))
+    inner.write_text(TEXTS, (1, "p", "hello", "me"))
+    work.merge(inner)
+    store.apply(work, {0: 1})
+    assert store.get(CACHED, ("kept",)) == ("kept", 3)
+    assert store.get(CACHED, ("new",)) == ("new", 1)
+    store.close()
+
+
+def test_texts_are_found_newest_first_until_they_are_removed(folder: Path) -> None:
+    store = opened(folder)
+    work = UnitOfWork(store.get)
+    for doc_id, words in enumerate(("hello world", "hello there", "help"), 1):
+        work.write_text(TEXTS, (doc_id, "p1", words, f"owner{doc_id}"))
+    store.apply(work, {0: 1})
+
+    def found(query: str, after_id: int | None = None, before_id: int | None = None) -> list[object]:
+        with store.snapshot() as snapshot:
+            rows = snapshot.find_text(TEXTS, query, after_id=after_id, before_id=before_id, limit=10)
+            return [row[0] for row in rows]
+
+    assert found('words : "hel"*') == [3, 2, 1]
+    assert found('words : "hello"') == [2, 1]
+    assert found('words : "hello"', before_id=2) == [1]
+    assert found('words : "hello"', after_id=1) == [2]
+    work = UnitOfWork(store.get)
+    work.write_text(TEXTS, (1, "p1", "changed", "owner1"))
+    work.remove_text(TEXTS, 2)
+    store.apply(work, {0: 2})
+    assert found('words : "hello"') == []
+    assert found('words : "changed" AND place : "p1"') == [1]
+    store.close()
