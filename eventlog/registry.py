@@ -59,8 +59,7 @@ class EventType:
             raise UnknownEventError(
                 f"{self.name} schema {version} cannot be read: {type(error).__name__}"
             ) from error
-        values = {name: getattr(part, name) for name in part.__struct_fields__}
-        return self.event_class(actor=actor, at=at, **values)
+        return self.event_class(actor=actor, at=at, **msgspec.structs.asdict(part))
 
 
 class Registry:
