@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import shutil
-import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, ConsoleMessage, Locator, Page, async_playwright, expect
+from typing_extensions import override
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -31,6 +29,7 @@ QUIET = (
     "--disable-sync",
 )
 START_TIMEOUT_S = 30
+BYTES_KEPT = 16_384
 WAIT_MS = 15_000
 PASSWORD = "a quiet afternoon"
 HOSTILE_NAME = "<img src=x onerror=alert(1)>"
@@ -51,45 +50,63 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@dataclass
+class Output(asyncio.SubprocessProtocol):
+    """Takes all that a process says, so that it never waits for a full pipe; notes when the address came."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address.encode()
+        self._said = b""
+        self.told = asyncio.Event()
+        self.ended = asyncio.Event()
+
+    @override
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        self._said = (self._said + data)[-BYTES_KEPT:]
+        if self._address in self._said:
+            self.told.set()
+
+    @override
+    def process_exited(self) -> None:
+        self.ended.set()
+        self.told.set()
+
+    @property
+    def text(self) -> str:
+        return self._said.decode(errors="replace")
+
+
 class Server:
     """`minutebook serve` as a process of its own, always at the same address over the same data folder."""
 
-    data: Path
-    port: int = field(default_factory=free_port)
-    process: asyncio.subprocess.Process | None = None
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+    def __init__(self, data: Path) -> None:
+        self._data = data
+        self._port = free_port()
+        self.url = f"http://127.0.0.1:{self._port}"
+        self._running: tuple[asyncio.SubprocessTransport, Output] | None = None
 
     async def start(self) -> None:
+        """Start the process and wait until it has told its address."""
         command = Path(sys.executable).with_name("minutebook")
-        arguments = ("serve", "--port", str(self.port), "--data", str(self.data))
-        with (self.data.parent / "server.log").open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(
-                command, *arguments, stdout=asyncio.subprocess.PIPE, stderr=log
-            )
+        arguments = ("serve", "--port", str(self._port), "--data", str(self._data))
+        transport, output = await asyncio.get_running_loop().subprocess_exec(
+            lambda: Output(self.url), command, *arguments, stdin=None
+        )
+        self._running = transport, output
         async with asyncio.timeout(START_TIMEOUT_S):
-            await self._wait_for_address()
+            await output.told.wait()
+        if output.ended.is_set():
+            pytest.fail(f"the server ended before it told its address:\n{output.text}")
 
-    async def _wait_for_address(self) -> None:
-        assert self.process is not None
-        assert self.process.stdout is not None
-        while line := await self.process.stdout.readline():
-            if self.url.encode() in line:
-                return
-        log = (self.data.parent / "server.log").read_text(encoding="utf-8")[-2000:]
-        pytest.fail(f"the server ended before it said where it is: {log}")
-
-    async def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """End the process with a signal and wait until it is gone; nothing if there is none."""
-        if self.process is None:
+    async def kill(self) -> None:
+        """SIGKILL, and wait until the process is gone; nothing if there is none."""
+        if self._running is None:
             return
-        with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(number)
-        await self.process.communicate()
-        self.process = None
+        transport, output = self._running
+        self._running = None
+        if not output.ended.is_set():
+            transport.kill()
+        await output.ended.wait()
+        transport.close()
 
 
 class Person:
