@@ -1,8 +1,8 @@
 """Strict JSON: what the contract calls `malformed` is refused here, before anything looks at the value.
 
-`strict_json` reads any body; `strict_decode` reads a small frame straight into a msgspec type and pays for the
-full check only when cheap conditions cannot rule out what msgspec does not see (repeated keys, depth, integers
-beyond 64 bits).
+`strict_json` reads any body; `strict_decode` reads a small frame straight into a msgspec type and pays for
+the full check only when cheap conditions cannot rule out what msgspec does not see (repeated keys, depth,
+integers beyond 64 bits).
 """
 
 from __future__ import annotations
@@ -103,8 +103,8 @@ def strict_json(body: bytes, max_depth: int = DEPTH_MAX) -> Any:
     """The value of a JSON text.
 
     Raises `malformed` for an empty body, what is not UTF-8 JSON (a byte order mark included), NaN and
-    infinities (also by overflow), lone surrogates, an object with a key twice, more than `max_depth` levels and
-    integers beyond signed 64 bits.
+    infinities (also by overflow), lone surrogates, an object with a key twice, more than `max_depth` levels
+    and integers beyond signed 64 bits.
     """
     if not body:
         raise _malformed("a body is needed")
@@ -127,10 +127,10 @@ def strict_json(body: bytes, max_depth: int = DEPTH_MAX) -> Any:
 def _is_plainly_strict(payload: bytes) -> bool:
     """Whether cheap checks prove a frame strict; False proves nothing.
 
-    Without backslashes and without numbers that are not integers, what is written back compactly can only be
-    shorter than what came in, by whitespace or by the first of two repeated keys: the same length means neither.
-    At most as many brackets as levels bound the depth; without nineteen digits in a row no integer passes 64
-    bits.
+    Without backslashes and without numbers that are not integers, what is written back compactly can only
+    be shorter than what came in, by whitespace or by the first of two repeated keys: the same length means
+    neither. At most as many brackets as levels bound the depth; without nineteen digits in a row no integer
+    passes 64 bits.
     """
     if b"\\" in payload:
         return False

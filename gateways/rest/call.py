@@ -137,9 +137,7 @@ def group_of(group_id: str) -> str:
 
 def conversation_of(conversation_id: str) -> str:
     """The stream of a conversation, of either kind."""
-    if kind_of(conversation_id) not in {StreamKind.GROUP, StreamKind.DIRECT}:
-        raise Problem("not_found")
-    return conversation_id
+    return conversation_name(conversation_id)
 
 
 def call_of(request: Request) -> Call:

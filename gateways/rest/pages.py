@@ -90,7 +90,7 @@ def _page_route(page: PageFile) -> Route:
 
 
 def _made_route(path: str, make: Callable[[], Fixed]) -> Route:
-    """A route whose bytes are made at the first call, off the loop: describing the interface takes a second."""
+    """A route whose bytes are made at the first call, off the loop: that takes a second."""
     made = functools.lru_cache(maxsize=1)(make)
 
     async def serve(request: Request) -> Response:

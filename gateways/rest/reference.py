@@ -15,7 +15,7 @@ h2 { margin-top: 2.5rem; border-bottom: 1px solid #d0d0d5 }
 article { margin: 1.2rem 0; padding: .6rem 1rem; border: 1px solid #d0d0d5; border-radius: 6px }
 h3 { margin: 0; font-size: 1rem } code, h3 { font-family: ui-monospace, monospace }
 h3 b { display: inline-block; min-width: 4.2rem; color: #0b5394 }
-table { border-collapse: collapse; font-size: .9em } 
+table { border-collapse: collapse; font-size: .9em }
 td, th { text-align: left; padding: .1rem .8rem .1rem 0; vertical-align: top }
 pre { background: #f4f4f6; padding: .6rem; overflow-x: auto; font-size: .85em }
 @media (prefers-color-scheme: dark) {

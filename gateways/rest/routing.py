@@ -29,6 +29,7 @@ class StrictRoute(APIRoute):
         """Set who calls. Raises Problem."""
         request.app.state.gatekeeper.admit_anybody(request)
 
+    @override
     def get_route_handler(self) -> Handler:
         """The handler of FastAPI behind the checks."""
         handle = super().get_route_handler()

@@ -30,23 +30,23 @@ async def test_only_the_password_fits(passwords: Passwords) -> None:
 
 
 async def test_a_full_pool_refuses(passwords: Passwords) -> None:
-    running = [asyncio.ensure_future(passwords.hash("correct horse")) for _ in range(2)]
-    await asyncio.wait(running, timeout=0)
-    with pytest.raises(Problem) as refused:
-        await passwords.hash("correct horse")
+    async with asyncio.TaskGroup() as group:
+        running = [group.create_task(passwords.hash("correct horse")) for _ in range(2)]
+        await asyncio.wait(running, timeout=0)
+        with pytest.raises(Problem) as refused:
+            await passwords.hash("correct horse")
     assert refused.value.code == "overloaded"
     assert refused.value.retry_after_ms
-    await asyncio.gather(*running)
     assert await passwords.hash("correct horse")
 
 
 async def test_a_cancelled_call_keeps_its_place_until_its_hash_ends(passwords: Passwords) -> None:
-    running = [asyncio.ensure_future(passwords.hash("correct horse")) for _ in range(2)]
-    await asyncio.wait(running, timeout=0)
-    running[0].cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await running[0]
-    await running[1]
+    async with asyncio.TaskGroup() as group:
+        running = [group.create_task(passwords.hash("correct horse")) for _ in range(2)]
+        await asyncio.wait(running, timeout=0)
+        running[0].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running[0]
     assert await passwords.hash("correct horse")
 
 
