@@ -6,7 +6,7 @@ import msgspec
 
 from domain.streams import qualified, split
 from projections.store import Row, Snapshot
-from projections.tables import CONVERSATIONS, HEADS, MEMBERS
+from projections.tables import CONVERSATIONS, MEMBERS, head_of
 
 _decode_ranges = msgspec.json.Decoder(tuple[tuple[int, int | None], ...]).decode
 
@@ -77,14 +77,14 @@ def access_of(snapshot: Snapshot, tenant: str, user_id: str, conversation_id: st
 def access_from(snapshot: Snapshot, member: Row) -> Access | None:
     """The access that a membership row gives."""
     stream, name, role, _, _, joined_seq, _, left_seq, _, ranges, _ = member
-    head_row = snapshot.get(HEADS, (stream,))
+    head = head_of(snapshot, str(stream))
     conversation = snapshot.get(CONVERSATIONS, (stream,))
-    if head_row is None or conversation is None:
+    if head is None or conversation is None:
         return None
     assert isinstance(stream, str)
     assert isinstance(name, str)
     assert isinstance(ranges, bytes)
-    _, head, _, _, _, shard = head_row
+    shard = _int(conversation[7])
     dissolved = conversation[6] is not None
     tenant, conversation_id = split(stream)
     return Access(
@@ -96,10 +96,10 @@ def access_from(snapshot: Snapshot, member: Row) -> Access | None:
         current=left_seq is None and not dissolved,
         dissolved=dissolved,
         ranges=tuple(Range(first, last) for first, last in _decode_ranges(ranges)),
-        head=_int(head if left_seq is None else left_seq),
+        head=head.seq if left_seq is None else _int(left_seq),
         joined_seq=_int(joined_seq),
-        shard=_int(shard),
-        position=snapshot.positions().get(_int(shard), 0),
+        shard=shard,
+        position=snapshot.positions().get(shard, 0),
     )
 
 

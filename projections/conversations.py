@@ -34,7 +34,7 @@ def _created(view: UnitOfWork, row: Recorded, seq: int, event: Any) -> None:
         if getattr(event, name, None) is not None
     }
     visible = int(event.history_visible)
-    view.put(CONVERSATIONS, (row.stream, "group", _encode(settings), visible, 0, 0, None))
+    view.put(CONVERSATIONS, (row.stream, "group", _encode(settings), visible, 0, 0, None, row.shard))
     _join(view, row, seq, event.owner, "owner")
 
 
@@ -59,7 +59,7 @@ def _group_muted(view: UnitOfWork, row: Recorded, _seq: int, event: Any) -> None
 
 def _opened(view: UnitOfWork, row: Recorded, seq: int, event: Any) -> None:
     users = tuple(event.users)
-    view.put(CONVERSATIONS, (row.stream, "direct", _encode({"users": users}), 1, 0, 0, None))
+    view.put(CONVERSATIONS, (row.stream, "direct", _encode({"users": users}), 1, 0, 0, None, row.shard))
     for user_id in dict.fromkeys(users):
         _join(view, row, seq, user_id, None)
 

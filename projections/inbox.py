@@ -19,7 +19,7 @@ from projections.reading import LIMIT_DEFAULT, Freshen, Names, Reads, Source, ch
 from projections.shapes import ConversationRow, HelloAnswer, Numbers, Page, Person, SyncAnswer
 from projections.store import Row, Snapshot
 from projections.syncing import Missed, hello_answer, sync_answer
-from projections.tables import CONVERSATIONS, EVENTS, HEADS, MEMBERS
+from projections.tables import CONVERSATIONS, EVENTS, MEMBERS, head_of
 from projections.timeline import memberships
 
 SYNC_LIMIT_DEFAULT = 500
@@ -190,10 +190,10 @@ def _entries(timeline: Snapshot, tenant: str, user_id: str) -> list[tuple[tuple[
     entries = []
     for member in memberships(timeline, tenant, user_id):
         access = access_from(timeline, member)
-        head = timeline.get(HEADS, (member[0],))
-        if access is None or head is None or (access.kind == "direct" and not head[2]):
+        head = head_of(timeline, str(member[0]))
+        if access is None or head is None or (access.kind == "direct" and not head.messages):
             continue
-        activity = head[4] if member[8] is None else member[8]
+        activity = head.at if member[8] is None else member[8]
         assert isinstance(activity, int)
         entries.append(((activity, access.conversation_id), access, member))
     return entries
@@ -210,11 +210,10 @@ def _settings(timeline: Snapshot, access: Access, member: Row) -> dict[str, Any]
 
 
 def _last_message(timeline: Snapshot, access: Access) -> msgspec.Raw:
-    head = timeline.get(HEADS, (access.stream,))
-    if head is None or not head[3]:
+    head = head_of(timeline, access.stream)
+    if head is None or not head.last_message:
         return NULL
-    newest = head[3]
-    assert isinstance(newest, int)
+    newest = head.last_message
     if access.sees(newest):
         row = timeline.get(EVENTS, (access.stream, newest))
         rows = [] if row is None else [row]

@@ -81,7 +81,7 @@ def _redact(view: UnitOfWork, stream: str, seq: Value) -> None:
     if stored is not None:
         wire = stored[4]
         assert isinstance(wire, bytes)
-        view.put(EVENTS, (*stored[:4], redacted(wire)))
+        view.put(EVENTS, (*stored[:4], redacted(wire), *stored[5:]))
 
 
 def _reacted(view: UnitOfWork, row: Recorded, seq: int, event: Any) -> None:

@@ -7,7 +7,7 @@ from projections.access import Access
 from projections.personal import PERSONAL
 from projections.shapes import Numbers
 from projections.store import SCAN_ROWS_MAX, Snapshot
-from projections.tables import EVENTS, HEADS, MENTIONS, MENTIONS_OF_ALL, OWN_MESSAGES, RECALLS
+from projections.tables import EVENTS, MENTIONS, MENTIONS_OF_ALL, OWN_MESSAGES, RECALLS
 
 
 def numbers_of(timeline: Snapshot, inbox: Snapshot, access: Access) -> Numbers:
@@ -34,9 +34,6 @@ def numbers_of(timeline: Snapshot, inbox: Snapshot, access: Access) -> Numbers:
 
 
 def _messages_up_to(timeline: Snapshot, access: Access, seq: int) -> int:
-    head = timeline.get(HEADS, (access.stream,))
-    if head is not None and head[1] == seq:
-        return _int(head[2])
     rows = timeline.scan(EVENTS, (access.stream,), before=seq + 1, descending=True, limit=1)
     return _int(rows[0][2]) if rows else 0
 

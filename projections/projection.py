@@ -84,7 +84,7 @@ class Projection:
         fresh, positions = self._fresh(batch)
         if not positions:
             return
-        work = UnitOfWork(self.store.get)
+        work = UnitOfWork(self.store)
         try:
             events = 0
             for received in fresh:
@@ -96,7 +96,7 @@ class Projection:
         except Exception:  # noqa: BLE001
             self.store.release()
             # Which one it was is found by applying them one by one, each upon its own unit of work.
-            work = UnitOfWork(self.store.get)
+            work = UnitOfWork(self.store)
             events = sum(self._take_one(work, received) for received in fresh)
         self._write(work, positions, len(batch))
         self.applied_events += events
@@ -108,7 +108,7 @@ class Projection:
     def flush_positions(self) -> None:
         """Make the positions durable, also after batches that changed nothing."""
         if self._unwritten:
-            self.store.apply(UnitOfWork(self.store.get), self._unwritten)
+            self.store.apply(UnitOfWork(self.store), self._unwritten)
             self._unwritten, self._unwritten_commits = {}, 0
 
     def parked(self) -> list[ParkedStream]:
@@ -122,7 +122,7 @@ class Projection:
 
         `commits` are the stream's from the parked version on, to the end. `skip`: a version to leave out, and why.
         """
-        work = UnitOfWork(self.store.get)
+        work = UnitOfWork(self.store)
         parked = work.get(PARKED, (stream,))
         if parked is None:
             return True

@@ -23,6 +23,7 @@ from projections.store import (
     TextTable,
     UnitOfWork,
     Value,
+    ViewUnavailableError,
     prefix_columns,
 )
 
@@ -32,7 +33,7 @@ _TOKENIZER = "unicode61 remove_diacritics 0 categories ''L* N* M* Co So''"
 CHECKPOINT_PAGES = 4_000
 CACHE_KIB = 16_384
 BUSY_TIMEOUT_S = 5.0
-CACHED_ROWS_MAX = 20_000
+NEWEST_ROWS_MAX = 20_000
 REMEMBERED_KEYS_MAX = 50_000
 """Bounds for each table."""
 
@@ -51,7 +52,7 @@ class SqliteViewStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._writer = self._opened()
         self._statements = _statements(schema)
-        self._cache: dict[str, dict[Key, Row | None]] = {t.name: {} for t in schema.tables if t.cached}
+        self._newest: dict[str, dict[Key, Row | None]] = {t.name: {} for t in schema.tables if t.newest}
         self._remembered: dict[str, set[Key]] = {t.name: set() for t in schema.tables if t.remembered}
 
     @property
@@ -69,17 +70,16 @@ class SqliteViewStore:
         return dict(self._writer.execute("SELECT shard, position FROM positions"))
 
     def get(self, table: Table, key: Key) -> Row | None:
-        """A row as the last `apply` left it. Opens the batch's transaction: one for all reads and writes of a batch costs least."""
-        cache = self._cache.get(table.name)
-        if cache is not None and key in cache:
-            return cache[key]
-        if not self._writer.in_transaction:
-            self._writer.execute("BEGIN")
-        row: Row | None = self._writer.execute(_get_sql(table), key).fetchone()
-        if cache is not None:
-            if len(cache) >= CACHED_ROWS_MAX:
-                cache.clear()
-            cache[key] = row
+        """See the port. Opens the batch's transaction: one for all reads and writes of a batch costs least."""
+        return self._one(_get_sql(table), key)
+
+    def newest_row(self, table: Table, prefix: Key) -> Row | None:
+        """See the port."""
+        known = self._newest[table.name]
+        if prefix in known:
+            return known[prefix]
+        sql = _scan_sql(table, len(prefix), None, after=False, before=False, descending=True, present=None)
+        row = known[prefix] = self._one(sql, (*prefix, 1))
         return row
 
     def release(self) -> None:
@@ -88,59 +88,65 @@ class SqliteViewStore:
             self._writer.execute("ROLLBACK")
 
     def apply(self, work: UnitOfWork, positions: Mapping[int, int]) -> None:
-        """Write the batch and the positions in one transaction: all or nothing."""
-        execute = self._writer.executemany
-        if not self._writer.in_transaction:
-            self._writer.execute("BEGIN IMMEDIATE")
+        """See the port."""
         try:
-            for name, changes in work.changes.items():
-                put, insert, delete = self._statements[name]
-                if changes.deletes:
-                    execute(delete, changes.deletes)
-                if changes.puts:
-                    execute(put, changes.puts.values())
-                inserts = changes.inserts
-                if inserts:
-                    known = self._remembered.get(name)
-                    execute(
-                        insert,
-                        inserts.values()
-                        if known is None
-                        else [inserts[key] for key in inserts.keys() - known],
-                    )
-            for name, texts in work.texts.items():
-                put, _, delete = self._statements[name]
-                stale = [(doc_id,) for doc_id, row in texts.items() if row is None]
-                if stale:
-                    execute(delete, stale)
-                execute(put, [row for row in texts.values() if row is not None])
-            execute("INSERT OR REPLACE INTO positions VALUES (?, ?)", positions.items())
+            if not self._writer.in_transaction:
+                self._writer.execute("BEGIN IMMEDIATE")
+            self._write(work)
+            self._writer.executemany("INSERT OR REPLACE INTO positions VALUES (?, ?)", positions.items())
             self._writer.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
             self.release()
-            for rows in self._cache.values():
+            for rows in self._newest.values():
                 rows.clear()
+            if isinstance(error, sqlite3.Error):
+                raise ViewUnavailableError(f"{self._schema.name}: {error}") from error
             raise
         self._keep(work)
 
+    def _one(self, sql: str, values: Key) -> Row | None:
+        try:
+            if not self._writer.in_transaction:
+                self._writer.execute("BEGIN")
+            row: Row | None = self._writer.execute(sql, values).fetchone()
+        except sqlite3.Error as error:
+            raise ViewUnavailableError(f"{self._schema.name}: {error}") from error
+        return row
+
+    def _write(self, work: UnitOfWork) -> None:
+        execute = self._writer.executemany
+        for name, changes in work.changes.items():
+            put, insert, delete = self._statements[name]
+            if changes.deletes:
+                execute(delete, changes.deletes)
+            if changes.puts:
+                execute(put, changes.puts.values())
+            inserts = changes.inserts
+            known = self._remembered.get(name)
+            if known is not None:
+                inserts = {key: inserts[key] for key in inserts.keys() - known}
+            if inserts:
+                execute(insert, inserts.values())
+        for name, texts in work.texts.items():
+            put, _, delete = self._statements[name]
+            stale = [(doc_id,) for doc_id, row in texts.items() if row is None]
+            if stale:
+                execute(delete, stale)
+            execute(put, [row for row in texts.values() if row is not None])
+
     def _keep(self, work: UnitOfWork) -> None:
-        for name, cache in self._cache.items():
+        """Remember what the next batches will ask for, after this one is written."""
+        for name, newest in self._newest.items():
+            newest.update(work.newest[name])
+            if len(newest) > NEWEST_ROWS_MAX:
+                newest.clear()
+        for name, keys in self._remembered.items():
             changes = work.changes.get(name)
             if changes is not None:
-                for key in changes.deletes:
-                    cache[key] = None
-                for key in changes.inserts:
-                    cache.pop(key, None)
-                cache.update(changes.puts)
-            if len(cache) > CACHED_ROWS_MAX:
-                cache.clear()
-        for name, known in self._remembered.items():
-            changes = work.changes.get(name)
-            if changes is not None:
-                if len(known) > REMEMBERED_KEYS_MAX:
-                    known.clear()
-                known -= changes.deletes
-                known |= changes.inserts.keys()
+                keys.difference_update(changes.deletes)
+                keys.update(changes.inserts)
+            if len(keys) > REMEMBERED_KEYS_MAX:
+                keys.clear()
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:

@@ -7,7 +7,7 @@ so that a crash at any moment leaves the view exactly as it stood at its positio
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -28,8 +28,11 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     columns: tuple[str, ...]
     key_size: int
     indexes: tuple[tuple[str, ...], ...] = ()
-    cached: bool = False
-    """The writer keeps the rows it last wrote or read in memory, up to a bound: for what nearly every event reads."""
+    newest: bool = False
+    """Batches ask for the newest row behind the key's first columns, and the writer keeps those in memory, up to a bound.
+
+    For rows that continue their predecessor; none of them is ever deleted.
+    """
     remembered: bool = False
     """The writer remembers which keys it inserted, up to a bound: for rows that are inserted again and again and never changed."""
 
@@ -84,16 +87,30 @@ class TableChanges:
         self.seen: dict[Key, Row | None] = {}
 
 
-Read = Callable[[Table, Key], Row | None]
+class ViewUnavailableError(Exception):
+    """The store cannot be read or written (disk full, closed). Nothing of the batch was written; it is no event's fault."""
+
+
+class Rows(Protocol):
+    """What a batch reads: a store, or a unit of work that another is built upon."""
+
+    def get(self, table: Table, key: Key) -> Row | None:
+        """The row of that key."""
+        ...
+
+    def newest_row(self, table: Table, prefix: Key) -> Row | None:
+        """The row with the highest last key column, of those whose key columns before it equal `prefix`."""
+        ...
 
 
 class UnitOfWork:
     """Collects the changes of a batch and reads its own writes. Not durable until a store applied it."""
 
-    __slots__ = ("_read", "changes", "texts")
+    __slots__ = ("_rows", "changes", "newest", "texts")
 
-    def __init__(self, read: Read) -> None:
-        self._read = read
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self.newest: defaultdict[str, dict[Key, Row | None]] = defaultdict(dict)
         self.changes: defaultdict[str, TableChanges] = defaultdict(TableChanges)
         self.texts: dict[str, dict[int, Row | None]] = {}
         """By text table: id to the row, None for a removal."""
@@ -110,8 +127,22 @@ class UnitOfWork:
         if key in changes.seen:
             row = changes.seen[key]
         else:
-            row = changes.seen[key] = self._read(table, key)
+            row = changes.seen[key] = self._rows.get(table, key)
         return inserted if row is None else row
+
+    def newest_row(self, table: Table, prefix: Key) -> Row | None:
+        """The newest row of a `newest` table as this batch sees it."""
+        rows = self.newest[table.name]
+        if prefix in rows:
+            return rows[prefix]
+        row = rows[prefix] = self._rows.newest_row(table, prefix)
+        return row
+
+    def append(self, table: Table, row: Row) -> None:
+        """Insert a row of a `newest` table that follows all others of its prefix; `newest_row` was asked before."""
+        key_size = table.key_size
+        self.changes[table.name].inserts[row[:key_size]] = row
+        self.newest[table.name][row[: key_size - 1]] = row
 
     def put(self, table: Table, row: Row) -> None:
         """Write the row, whatever stood there."""
@@ -122,6 +153,10 @@ class UnitOfWork:
             changes.inserts.pop(key, None)
         if changes.deletes:
             changes.deletes.discard(key)
+        if table.newest:
+            newest = self.newest_row(table, key[:-1])
+            if newest is None or newest[: table.key_size] == key:
+                self.newest[table.name][key[:-1]] = row
 
     def insert(self, table: Table, row: Row) -> None:
         """Write the row if its key is absent; a present one stays as it is. Needs no read."""
@@ -152,7 +187,7 @@ class UnitOfWork:
 
     def nested(self) -> UnitOfWork:
         """A unit of work upon this one: dropped when an event turns out to be poison, else merged."""
-        return UnitOfWork(self.get)
+        return UnitOfWork(self)
 
     def merge(self, inner: UnitOfWork) -> None:
         """Take over the changes of a nested unit of work."""
@@ -169,6 +204,8 @@ class UnitOfWork:
             for key, row in theirs.inserts.items():
                 if key not in ours.puts:
                     ours.inserts.setdefault(key, row)
+        for name, newest in inner.newest.items():
+            self.newest[name].update(newest)
         for name, texts in inner.texts.items():
             self.texts.setdefault(name, {}).update(texts)
 
@@ -242,11 +279,15 @@ class ViewStore(Protocol):
         ...
 
     def get(self, table: Table, key: Key) -> Row | None:
-        """A row as the last `apply` left it."""
+        """A row as the last `apply` left it. Raises ViewUnavailableError."""
+        ...
+
+    def newest_row(self, table: Table, prefix: Key) -> Row | None:
+        """The newest row of a `newest` table as the last `apply` left it. Raises ViewUnavailableError."""
         ...
 
     def apply(self, work: UnitOfWork, positions: Mapping[int, int]) -> None:
-        """Write the batch and the positions in one transaction: all or nothing."""
+        """Write the batch and the positions in one transaction: all or nothing. Raises ViewUnavailableError."""
         ...
 
     def release(self) -> None:

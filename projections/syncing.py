@@ -14,7 +14,7 @@ from projections.numbers import numbers_of
 from projections.personal import ME_EVENTS, ME_HEADS
 from projections.shapes import Behind, HelloAnswer, SyncAnswer, SyncedConversation
 from projections.store import Snapshot
-from projections.tables import HEADS
+from projections.tables import head_of
 from projections.timeline import memberships
 
 ME = "me"
@@ -50,8 +50,8 @@ class Missed:
         """What a client is told of unasked; a pair's conversation from its first message on."""
         yield ME
         for conversation_id, access in self.accesses.items():
-            head = self._timeline.get(HEADS, (access.stream,))
-            if access.kind == "group" or (head is not None and head[2]):
+            head = head_of(self._timeline, access.stream)
+            if access.kind == "group" or (head is not None and head.messages):
                 yield conversation_id
 
     def head(self, conversation_id: str) -> int:
@@ -66,8 +66,8 @@ class Missed:
         if conversation_id == ME:
             row = self._inbox.get(ME_HEADS, (self._me,))
             return 0 if row is None else _int(row[2])
-        row = self._timeline.get(HEADS, (self.accesses[conversation_id].stream,))
-        return 0 if row is None else _int(row[4])
+        head = head_of(self._timeline, self.accesses[conversation_id].stream)
+        return 0 if head is None else head.at
 
     def events(self, conversation_id: str, after: int, limit: int) -> list[tuple[int, msgspec.Raw]]:
         """(seq, wire event), ascending, behind `after`."""

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from projections.store import Schema, Table
+import msgspec
+
+from projections.store import Schema, Snapshot, Table
 
 EVENTS = Table(
     name="events",
-    columns=("stream text", "seq int", "messages int", "ordinal int", "wire bytes"),
+    columns=(
+        "stream text", "seq int", "messages int", "ordinal int", "wire bytes", "last_message int", "at int",
+    ),
     key_size=2,
-)
-"""Public events as the wire's JSON. `messages`: how many messages there are up to this seq; `ordinal`: of a message, else null."""
-HEADS = Table(
-    name="heads",
-    columns=("stream text", "head int", "messages int", "last_message int", "at int", "shard int"),
-    key_size=1,
-    cached=True,
-)
-"""Where a conversation ends: head seq, number of messages, seq of the last message (0: none), time of the last public event."""
+    newest=True,
+)  # fmt: skip
+"""Public events as the wire's JSON. `ordinal`: of a message, else null.
+
+`messages` and `last_message`: how many messages there are up to this seq, and the seq of the last of them (0: none), so that the newest
+event says where its conversation ends and no message writes a second row for that.
+"""
 CONVERSATIONS = Table(
     name="conversations",
     columns=(
         "stream text", "kind text", "settings bytes", "history_visible int", "member_count int", "muted int", "dissolved_seq int",
+        "shard int",
     ),
     key_size=1,
 )  # fmt: skip
@@ -72,6 +75,21 @@ TIMELINE = Schema(
     name="timeline",
     version=1,
     tables=(
-        EVENTS, HEADS, CONVERSATIONS, MEMBERS, OWN_MESSAGES, STATES, EDITS, REACTIONS, RECALLS, MENTIONS, MENTIONS_OF_ALL,
+        EVENTS, CONVERSATIONS, MEMBERS, OWN_MESSAGES, STATES, EDITS, REACTIONS, RECALLS, MENTIONS, MENTIONS_OF_ALL,
     ),
 )  # fmt: skip
+
+
+class Head(msgspec.Struct, frozen=True, array_like=True):
+    """Where a conversation ends: its newest seq, its number of messages, the seq of the last message (0: none), the newest time."""
+
+    seq: int
+    messages: int
+    last_message: int
+    at: int
+
+
+def head_of(snapshot: Snapshot, stream: str) -> Head | None:
+    """The head of a conversation, None when it has no public event."""
+    rows = snapshot.scan(EVENTS, (stream,), descending=True, limit=1)
+    return None if not rows else msgspec.convert((rows[0][1], rows[0][2], rows[0][5], rows[0][6]), Head)

@@ -19,7 +19,7 @@ from projections.messages import apply_message, apply_posted, decode_message, ed
 from projections.reading import LIMIT_DEFAULT, Freshen, Names, Reader, Reads, Source, checked_limit
 from projections.shapes import MemberRow, Page
 from projections.store import SCAN_ROWS_MAX, Row, Snapshot, UnitOfWork
-from projections.tables import CONVERSATIONS, EVENTS, HEADS, MEMBERS, REACTIONS, STATES, TIMELINE
+from projections.tables import CONVERSATIONS, EVENTS, MEMBERS, REACTIONS, STATES, TIMELINE
 from projections.wire import time_of, wire_event, wire_time
 
 SCHEMA = TIMELINE
@@ -41,8 +41,8 @@ def apply(view: UnitOfWork, row: Recorded) -> None:
     ):
         return
     event = row.event
-    head = view.get(HEADS, (stream,))
-    messages, last_message = (0, 0) if head is None else (head[2], head[3])
+    newest = view.newest_row(EVENTS, (stream,))
+    messages, last_message = (0, 0) if newest is None else (newest[2], newest[5])
     ordinal = None
     if event.TYPE == "message_posted":
         ordinal = messages = event.ordinal  # type: ignore[attr-defined]
@@ -50,8 +50,7 @@ def apply(view: UnitOfWork, row: Recorded) -> None:
         apply_posted(view, row, seq, event)
     else:
         apply_conversation(view, row, seq)
-    view.put(HEADS, (stream, seq, messages, last_message, event.at, row.shard))
-    view.insert(EVENTS, (stream, seq, messages, ordinal, wire_event(row)))
+    view.append(EVENTS, (stream, seq, messages, ordinal, wire_event(row), last_message, event.at))
     if ordinal is None:
         apply_message(view, row, seq)
 

@@ -15,7 +15,7 @@ from projections.store import Key, Row, Schema, Snapshot, Table, TextTable, Unit
 PLAIN = Table(
     name="plain", columns=("name text", "number int", "body bytes"), key_size=2, indexes=(("number",),)
 )
-CACHED = Table(name="hot", columns=("name text", "number int"), key_size=1, cached=True)
+CACHED = Table(name="hot", columns=("name text", "number int"), key_size=1)
 REMEMBERED = Table(name="marks", columns=("name text", "number int"), key_size=2, remembered=True)
 TEXTS = TextTable(name="texts", searched=("place", "words"), kept=("owner",))
 SCHEMA = Schema(name="sample", version=1, tables=(PLAIN, CACHED, REMEMBERED), texts=(TEXTS,))
@@ -79,7 +79,7 @@ def test_a_store_is_a_dictionary_with_all_or_nothing_batches(
         position = 0
         try:
             for changes, ending in batches:
-                work, model = UnitOfWork(store.get), dict(durable)
+                work, model = UnitOfWork(store), dict(durable)
                 for kind, (table, row) in changes:
                     change(work, model, kind, table, row)
                 if ending == "apply":
@@ -124,7 +124,7 @@ def test_scans_are_ordered_and_bounded(
 ) -> None:
     with tempfile.TemporaryDirectory() as text:
         store = opened(Path(text))
-        work = UnitOfWork(store.get)
+        work = UnitOfWork(store)
         model: dict[Key, Row] = {}
         for row in rows:
             work.put(PLAIN, row)
@@ -159,12 +159,12 @@ def test_scans_are_ordered_and_bounded(
 
 def test_a_snapshot_stays_at_its_moment(folder: Path) -> None:
     store = opened(folder)
-    work = UnitOfWork(store.get)
+    work = UnitOfWork(store)
     work.put(CACHED, ("a", 1))
     store.apply(work, {0: 1})
     with store.snapshot() as snapshot:
         assert snapshot.get(CACHED, ("a",)) == ("a", 1)
-        work = UnitOfWork(store.get)
+        work = UnitOfWork(store)
         work.put(CACHED, ("a", 2))
         store.apply(work, {0: 2})
         assert snapshot.get(CACHED, ("a",)) == ("a", 1)
@@ -179,7 +179,7 @@ def test_a_snapshot_stays_at_its_moment(folder: Path) -> None:
 )
 def test_another_log_or_version_voids_the_view(folder: Path, log_id: str, version: int) -> None:
     store = opened(folder)
-    work = UnitOfWork(store.get)
+    work = UnitOfWork(store)
     work.put(CACHED, ("a", 1))
     store.apply(work, {0: 1})
     store.close()
@@ -192,7 +192,7 @@ def test_another_log_or_version_voids_the_view(folder: Path, log_id: str, versio
 
 def test_a_nested_unit_of_work_is_merged_or_forgotten(folder: Path) -> None:
     store = opened(folder)
-    work = UnitOfWork(store.get)
+    work = UnitOfWork(store)
     work.put(CACHED, ("kept", 1))
     forgotten = work.nested()
     forgotten.put(CACHED, ("kept", 2))
@@ -211,7 +211,7 @@ def test_a_nested_unit_of_work_is_merged_or_forgotten(folder: Path) -> None:
 
 def test_texts_are_found_newest_first_until_they_are_removed(folder: Path) -> None:
     store = opened(folder)
-    work = UnitOfWork(store.get)
+    work = UnitOfWork(store)
     for doc_id, words in enumerate(("hello world", "hello there", "help"), 1):
         work.write_text(TEXTS, (doc_id, "p1", words, f"owner{doc_id}"))
     store.apply(work, {0: 1})
@@ -225,7 +225,7 @@ def test_texts_are_found_newest_first_until_they_are_removed(folder: Path) -> No
     assert found('words : "hello"') == [2, 1]
     assert found('words : "hello"', before_id=2) == [1]
     assert found('words : "hello"', after_id=1) == [2]
-    work = UnitOfWork(store.get)
+    work = UnitOfWork(store)
     work.write_text(TEXTS, (1, "p1", "changed", "owner1"))
     work.remove_text(TEXTS, 2)
     store.apply(work, {0: 2})
