@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import re
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 
@@ -10,11 +11,24 @@ from commands.caller import Caller, Keyed
 from domain.content import canonical
 from domain.conversation import PostMessage
 from domain.errors import Problem, invalid
-from domain.streams import direct_conversation_id
+from domain.streams import StreamKind, direct_conversation_id, kind_of
 from domain.talk import Origin
+from domain.text import OPAQUE_ID_PATTERN, client_key, user_id
 
-CLIENT_MSG_ID_MAX = 128
 _encode = msgspec.json.Encoder().encode
+_opaque_id = re.compile(OPAQUE_ID_PATTERN).match
+_KINDS = frozenset({StreamKind.GROUP, StreamKind.DIRECT})
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def conversation_name(conversation_id: str) -> str:
+    """The id, if it can be one of a conversation; raises `not_found`.
+
+    No other name may reach the log: one with a slash would be the stream of another tenant.
+    """
+    if _opaque_id(conversation_id) is None or kind_of(conversation_id) not in _KINDS:
+        raise Problem("not_found", "there is no such conversation")
+    return conversation_id
 
 
 def sending(
@@ -31,12 +45,11 @@ def sending(
     """(conversation id, command, key) of a send. `origin` is (RFC 3339 time, id). Raises Problem."""
     if (conversation_id is None) == (to is None):
         raise invalid("conversation_id", "exactly one of conversation_id and to is needed")
-    if not 1 <= len(client_msg_id) <= CLIENT_MSG_ID_MAX:
-        raise invalid("client_msg_id", f"1 to {CLIENT_MSG_ID_MAX} characters")
+    client_key("client_msg_id", client_msg_id)
     name = (
-        conversation_id
+        conversation_name(conversation_id)
         if conversation_id is not None
-        else direct_conversation_id(caller.tenant, caller.user_id, to or "")
+        else direct_conversation_id(caller.tenant, caller.user_id, user_id("to", to or ""))
     )
     command = PostMessage(
         client_msg_id=client_msg_id,
@@ -61,6 +74,5 @@ def _origin(caller: Caller, at: str, origin_id: str) -> Origin:
         raise invalid("origin.at", "a time such as 2004-11-15T10:15:00.000Z") from None
     if time.tzinfo is None:
         raise invalid("origin.at", "a time zone is needed")
-    if not 1 <= len(origin_id) <= CLIENT_MSG_ID_MAX:
-        raise invalid("origin.id", f"1 to {CLIENT_MSG_ID_MAX} characters")
-    return Origin(at=int(time.timestamp() * 1_000), id=origin_id)
+    client_key("origin.id", origin_id)
+    return Origin(at=(time - _EPOCH) // timedelta(milliseconds=1), id=origin_id)

@@ -19,10 +19,18 @@ from projections.timeline import memberships
 
 ME = "me"
 HELLO_EVENTS_MAX = 1_000
+HELLO_BYTES_MAX = 4 * 1024 * 1024
+"""Of the events of one hello; what is beyond is `behind`, so that many hellos at once cannot fill the memory."""
+SYNC_BYTES_MAX = 256 * 1024
+"""Of the events of one sync answer, which is one frame in a bounded queue; more follow by `next`."""
 SYNC_CONVERSATIONS_MAX = 500
 """The most conversations of one sync answer; more follow by `next`."""
 _DONE = -1
 """In a cursor: the named conversation was served to its end."""
+
+
+Events = list[tuple[int, msgspec.Raw]]
+"""(seq, wire event), ascending."""
 
 
 class Place(msgspec.Struct, frozen=True, array_like=True):
@@ -69,7 +77,14 @@ class Missed:
         head = head_of(self._timeline, self.accesses[conversation_id].stream)
         return 0 if head is None else head.at
 
-    def events(self, conversation_id: str, after: int, limit: int) -> list[tuple[int, msgspec.Raw]]:
+    def count_after(self, conversation_id: str, after: int) -> int:
+        """How many events lie behind `after`, without reading them: within a range seq has no gap."""
+        if conversation_id == ME:
+            return max(0, self.head(ME) - after)
+        parts = self.accesses[conversation_id].parts()
+        return sum(max(0, last - max(first - 1, after)) for first, last in parts)
+
+    def events(self, conversation_id: str, after: int, limit: int) -> Events:
         """(seq, wire event), ascending, behind `after`."""
         if conversation_id == ME:
             rows = self._inbox.scan(ME_EVENTS, (self._me,), after=after, limit=limit)
@@ -77,7 +92,7 @@ class Missed:
         rows = pages.events_after(self._timeline, self.accesses[conversation_id], after, limit)
         return [(pages.seq_of(row), pages.wire_of(row)) for row in rows]
 
-    def newest(self, conversation_id: str, limit: int) -> list[tuple[int, msgspec.Raw]]:
+    def newest(self, conversation_id: str, limit: int) -> Events:
         """The newest events, ascending."""
         if limit == 0:
             return []
@@ -89,7 +104,7 @@ class Missed:
         return [(pages.seq_of(row), pages.wire_of(row)) for row in reversed(rows)]
 
     def row(
-        self, conversation_id: str, events: list[tuple[int, msgspec.Raw]], complete: bool
+        self, conversation_id: str, events: Events, complete: bool
     ) -> SyncedConversation:
         """The conversation in an answer."""
         raw = [wire for _, wire in events]
@@ -130,21 +145,25 @@ def sync_answer(
     conversations: dict[str, SyncedConversation] = {}
     following: Place | None = None
     previous = Place("", _DONE)
+    bytes_left = SYNC_BYTES_MAX
     for conversation_id in sorted(ids):
         after = have.get(conversation_id)
         if place is not None and conversation_id <= place.conversation_id:
             if conversation_id < place.conversation_id or place.seq == _DONE:
                 continue
             after = None if after is None else max(after, place.seq)
-        if limit <= 0 or len(conversations) >= SYNC_CONVERSATIONS_MAX:
+        if limit <= 0 or bytes_left <= 0 or len(conversations) >= SYNC_CONVERSATIONS_MAX:
             following = previous
             break
-        row, events, end = _synced(missed, conversation_id, have.get(conversation_id), after, limit, recent)
+        row, events, end = _synced(
+            missed, conversation_id, have.get(conversation_id), after, limit, bytes_left, recent
+        )
         if row is None:
             following = previous
             break
         conversations[conversation_id] = row
-        limit -= events
+        limit -= len(events)
+        bytes_left -= _bytes_of(events)
         previous = Place(conversation_id, end)
         if end != _DONE:
             following = previous
@@ -158,21 +177,41 @@ def sync_answer(
 
 
 def _synced(
-    missed: Missed, conversation_id: str, have: int | None, after: int | None, limit: int, recent: int
-) -> tuple[SyncedConversation | None, int, int]:
-    """(row, number of events, where it ends); no row when its newest events do not fit any more."""
+    missed: Missed,
+    conversation_id: str,
+    have: int | None,
+    after: int | None,
+    limit: int,
+    bytes_left: int,
+    recent: int,
+) -> tuple[SyncedConversation | None, Events, int]:
+    """(row, its events, where it ends); no row when its newest events do not fit any more."""
     if have is None or after is None:
         newest = missed.newest(conversation_id, recent)
-        if len(newest) > limit:
-            return None, 0, _DONE
-        return missed.row(conversation_id, newest, True), len(newest), _DONE
+        if len(newest) > limit or (bytes_left < SYNC_BYTES_MAX and _bytes_of(newest) > bytes_left):
+            return None, [], _DONE
+        return missed.row(conversation_id, newest, True), newest, _DONE
     head = missed.head(conversation_id)
     if have > head:
-        return SyncedConversation(reset=True, head=head), 0, _DONE
-    events = missed.events(conversation_id, after, limit + 1)
-    complete = len(events) <= limit
-    events = events[:limit]
-    return missed.row(conversation_id, events, complete), len(events), _DONE if complete else events[-1][0]
+        return SyncedConversation(reset=True, head=head), [], _DONE
+    found = missed.events(conversation_id, after, limit + 1)
+    events = _within(found[:limit], bytes_left)
+    complete = len(events) == len(found)
+    return missed.row(conversation_id, events, complete), events, _DONE if complete else events[-1][0]
+
+
+def _within(events: Events, bytes_max: int) -> Events:
+    """The first events that fit, at least one."""
+    size = 0
+    for index, (_, wire) in enumerate(events):
+        size += len(bytes(wire))
+        if size > bytes_max and index:
+            return events[:index]
+    return events
+
+
+def _bytes_of(events: Events) -> int:
+    return sum(len(bytes(wire)) for _, wire in events)
 
 
 def hello_answer(missed: Missed, have: Mapping[str, int]) -> HelloAnswer:
@@ -181,20 +220,28 @@ def hello_answer(missed: Missed, have: Mapping[str, int]) -> HelloAnswer:
     conversations: dict[str, SyncedConversation] = {}
     behind: list[Behind] = []
     remaining = HELLO_EVENTS_MAX
+    bytes_left = HELLO_BYTES_MAX
     exhausted = False
     for name in names:
         head = missed.head(name)
         if have[name] > head:
             conversations[name] = SyncedConversation(reset=True, head=head)
             continue
-        events = missed.events(name, have[name], HELLO_EVENTS_MAX + 1)
-        too_many = len(events) > HELLO_EVENTS_MAX
-        exhausted = exhausted or (len(events) > remaining and not too_many)
-        if too_many or (exhausted and events):
+        count = missed.count_after(name, have[name])
+        too_many = count > HELLO_EVENTS_MAX
+        exhausted = exhausted or (count > remaining and not too_many)
+        if too_many or (exhausted and count):
+            behind.append(Behind(name, have[name], head))
+            continue
+        events = missed.events(name, have[name], count) if count else []
+        size = _bytes_of(events)
+        if size > bytes_left:
+            exhausted = True
             behind.append(Behind(name, have[name], head))
             continue
         conversations[name] = missed.row(name, events, True)
-        remaining -= len(events)
+        remaining -= count
+        bytes_left -= size
     upto = {name: missed.head(name) for name in (ME, *missed.accesses)}
     return HelloAnswer(conversations=conversations, behind=behind, upto=upto)
 

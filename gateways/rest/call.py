@@ -18,6 +18,7 @@ from gateways.rest.fields import IdempotencyKey, MinPosition
 from gateways.rest.problems import request_id_of
 from gateways.rest.services import RestServices
 from gateways.rest.texts import positions_of
+from gateways.sending import conversation_name
 from projections.shapes import Page
 from projections.wire import wire_time
 
