@@ -129,7 +129,16 @@ async def measure(rates: Sequence[int], seconds: float, profile: str | None = No
                     *(f"{percentile(acks, share) * 1e3:.1f}" for share in (0.5, 0.99)),
                 )
             )
-    columns = ("asked/s", "done/s", "errors", "CPU µs/message", "p50 ms", "p99 ms", "ack p50 ms", "ack p99 ms")
+    columns = (
+        "asked/s",
+        "done/s",
+        "errors",
+        "CPU µs/message",
+        "p50 ms",
+        "p99 ms",
+        "ack p50 ms",
+        "ack p99 ms",
+    )
     table(f"durable direct messages, {USERS} users in pairs, 200 bytes", columns, rows)
     print(f"  commits/flush {running.figures['commits'] / max(1, running.figures['flushes']):.1f}")
 

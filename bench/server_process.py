@@ -39,11 +39,13 @@ async def _main(data: Path, profile: str | None) -> None:
     def started(url: str, _server: EmbeddedServer) -> None:
         print(json.dumps({"url": url, "pid": os.getpid(), "key": key[0], "secret": key[1]}), flush=True)
 
-    settings = load_settings(None, {"port": 0, "data": data, "rate_limit": "off", "log_level": "warning", "drain_s": 0})
+    settings = load_settings(
+        None, {"port": 0, "data": data, "rate_limit": "off", "log_level": "warning", "drain_s": 0}
+    )
     if profile is None:
         await serve(settings, started, with_key)
         return
-    import cProfile
+    import cProfile  # noqa: PLC0415
 
     profiler = cProfile.Profile()
     profiler.enable()

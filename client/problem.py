@@ -83,3 +83,12 @@ class SessionEndedError(Exception):
         super().__init__(f"session ended ({close_code}): {reason}")
         self.reason = reason
         self.close_code = close_code
+
+
+def first_error(errors: BaseExceptionGroup[Exception]) -> Exception:
+    """The first plain exception inside a group."""
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, Exception)
+    return error

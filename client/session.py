@@ -6,46 +6,18 @@ import asyncio
 import random
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, Self
 
+from client import deliveries
 from client.clock import Clock, SystemClock, backoff_s
+from client.deliveries import ConversationReset, Delivery, LogChanged, LogIn
 from client.frames import Ack, Behind, Event, EventsPage, Hint, Reconnect, Welcome
-from client.problem import ConnectionLostError, ProblemError, SessionEndedError
+from client.problem import ConnectionLostError, ProblemError, SessionEndedError, first_error
 from client.records import SessionTokens
 from client.rest import RestClient
 from client.socket import PUSHES_BUFFERED_MAX, Push, SocketClient
 from client.tracker import Tracker
-
-ATTEMPTS_MAX = 1_000
-DEADLINE_S = 60.0
-REFRESH_BEFORE_S = 60.0
-PING_DEADLINE_S = 20.0
-SYNC_LIMIT = 1_000
-DISCOVERY_PAGES_MAX = 1_000
-REPAIRS_WITHOUT_PROGRESS_MAX = 8
-BAD_TOKEN = 4401
-ENDING_CODES = frozenset({1009, 4400, 4403, 4409})
-
-
-@dataclass(frozen=True, slots=True)
-class ConversationReset:
-    """The server has less than was delivered: drop the conversation, all its events come again."""
-
-    conversation_id: str
-    head: int
-
-
-@dataclass(frozen=True, slots=True)
-class LogChanged:
-    """The server's log is another one (a restore): drop everything, all events come again."""
-
-    log_id: str
-
-
-Delivery = Event | ConversationReset | LogChanged
-LogIn = Callable[[], Awaitable[SessionTokens]]
 
 
 class ChatSession:
@@ -74,7 +46,7 @@ class ChatSession:
         clock: Clock | None = None,
         jitter: random.Random | None = None,
         buffered_max: int = PUSHES_BUFFERED_MAX,
-        deadline_s: float = DEADLINE_S,
+        deadline_s: float = deliveries.DEADLINE_S,
     ) -> None:
         self.user_id = user_id
         self.log_id = log_id
@@ -166,7 +138,7 @@ class ChatSession:
         """
         limit_s = self._deadline_s if deadline_s is None else deadline_s
         async with asyncio.timeout(limit_s):
-            for attempt in range(1, ATTEMPTS_MAX + 1):
+            for attempt in range(1, deliveries.ATTEMPTS_MAX + 1):
                 socket = await self._connected()
                 try:
                     return await socket.ask(op, deadline_s=limit_s, **values)
@@ -237,8 +209,8 @@ class ChatSession:
             try:
                 await self._connect_once()
             except ConnectionLostError as error:
-                bad_tokens = bad_tokens + 1 if error.close_code == BAD_TOKEN else 0
-                if error.close_code in ENDING_CODES or bad_tokens > 1:
+                bad_tokens = bad_tokens + 1 if error.close_code == deliveries.BAD_TOKEN else 0
+                if error.close_code in deliveries.ENDING_CODES or bad_tokens > 1:
                     self._fail(SessionEndedError(error.reason, error.close_code))
                     return
                 if bad_tokens:
@@ -282,13 +254,16 @@ class ChatSession:
                     group.create_task(socket.until_end())
                     group.create_task(self._watch(socket, welcome.heartbeat_s))
             except* (ConnectionLostError, ProblemError, TimeoutError, OSError) as errors:
-                raise socket.ended or _first(errors) from None
+                raise socket.ended or first_error(errors) from None
             finally:
                 self._socket = None
 
     async def _fresh_tokens(self) -> SessionTokens:
         tokens = self._tokens
-        if tokens is not None and tokens.expires_at.timestamp() - self._clock.now() <= REFRESH_BEFORE_S:
+        if (
+            tokens is not None
+            and tokens.expires_at.timestamp() - self._clock.now() <= deliveries.REFRESH_BEFORE_S
+        ):
             try:
                 tokens = await self.rest.refresh(tokens.refresh_token)
             except ProblemError as error:
@@ -304,14 +279,14 @@ class ChatSession:
     async def _keep_tokens_fresh(self) -> None:
         while True:
             tokens = await self._fresh_tokens()
-            left_s = tokens.expires_at.timestamp() - self._clock.now() - REFRESH_BEFORE_S
+            left_s = tokens.expires_at.timestamp() - self._clock.now() - deliveries.REFRESH_BEFORE_S
             await self._clock.sleep(max(1.0, left_s))
 
     async def _watch(self, socket: SocketClient, heartbeat_s: float) -> None:
         """Ends when the socket has: a dead peer shows by a ping that nobody answers."""
         while True:
             await self._clock.sleep(heartbeat_s)
-            async with asyncio.timeout(PING_DEADLINE_S):
+            async with asyncio.timeout(deliveries.PING_DEADLINE_S):
                 await socket.ping()
 
     # missing nothing
@@ -322,7 +297,7 @@ class ChatSession:
         while True:
             if self.tracker.stale and self._has_room():
                 idle = 0 if await self._repair(socket) else idle + 1
-                if idle > REPAIRS_WITHOUT_PROGRESS_MAX:
+                if idle > deliveries.REPAIRS_WITHOUT_PROGRESS_MAX:
                     raise ConnectionLostError("a gap does not close", 4408)
                 if idle:
                     await self._clock.sleep(backoff_s(idle, self._jitter))
@@ -334,8 +309,8 @@ class ChatSession:
         """Conversations that came while away, or all there are at the first time, by their heads."""
         named = self.tracker.named()
         cursor: str | None = None
-        for _ in range(DISCOVERY_PAGES_MAX):
-            page = await socket.sync(named, recent=0, limit=SYNC_LIMIT, cursor=cursor)
+        for _ in range(deliveries.DISCOVERY_PAGES_MAX):
+            page = await socket.sync(named, recent=0, limit=deliveries.SYNC_LIMIT, cursor=cursor)
             for name, part in page.conversations.items():
                 if name in named:
                     continue  # hello's pages and the repair see to these
@@ -350,7 +325,7 @@ class ChatSession:
     async def _repair(self, socket: SocketClient) -> bool:
         """One sync for stale conversations; True if it brought something or settled one."""
         before = self.tracker.named(self.tracker.stale)
-        page = await socket.sync(before, only=True, limit=SYNC_LIMIT)
+        page = await socket.sync(before, only=True, limit=deliveries.SYNC_LIMIT)
         self._page(page)
         if page.complete and page.next is None:
             for name in before.keys() - page.conversations.keys():
@@ -420,11 +395,3 @@ class ChatSession:
             self._socket.close()
         self._ready.set()
         self._arrived.set()
-
-
-def _first(errors: BaseExceptionGroup[Exception]) -> Exception:
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, Exception)
-    return error

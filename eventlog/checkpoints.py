@@ -48,4 +48,4 @@ class FileCheckpoint:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         new = self._path.with_suffix(".new")
         new.write_bytes(_encode(_Stored(self._log_id, positions)))
-        os.replace(new, self._path)
+        os.replace(new, self._path)  # noqa: PTH105

@@ -4,7 +4,7 @@ with the streams only.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Set
+from collections.abc import AsyncIterator, Iterator, Set  # noqa: PYI025
 from enum import StrEnum
 
 import msgspec

@@ -88,7 +88,7 @@ async def _running(server: _Server, listener: socket.socket) -> AsyncIterator[No
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(server.serve(sockets=[listener]))
         try:
-            while not server.started and not task.done():
+            while not server.started and not task.done():  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
             yield
         finally:
@@ -156,5 +156,5 @@ async def _drain(server: EmbeddedServer, hurry: asyncio.Event) -> None:
 
 
 async def _first_of(hurry: asyncio.Event, server: EmbeddedServer) -> None:
-    while not hurry.is_set() and not server.socket_desk.empty:
+    while not hurry.is_set() and not server.socket_desk.empty:  # noqa: ASYNC110
         await asyncio.sleep(0.02)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import secrets
 import time
@@ -9,8 +10,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
-
-import asyncio
 
 import structlog
 from fastapi import FastAPI
@@ -181,28 +180,8 @@ async def _gateway(
     stack.callback(sessions.close)
     app_keys = AppKeys(desk, store, now_ms)
     presence = Presence(now_ms)
-    interest = Interest()
     limits = settings.limit_settings()
-    socket_limits = settings.socket_limits()
-    socket_desk = SocketDesk(
-        desk=desk,
-        marks=marks,
-        sessions=sessions,
-        views=views,
-        presence=presence,
-        interest=interest,
-        limits=limits,
-        log_id=log.log_id,
-        heartbeat_s=socket_limits.heartbeat_s,
-        origins=frozenset(settings.origins),
-        now_ms=now_ms,
-        monotonic_s=time.monotonic,
-        schedule=asyncio.get_running_loop().call_later,
-    )
-    presence.changed = socket_desk.hints.presence_changed
-    stack.push_async_callback(socket_desk.close)
-    pusher = Pusher(interest, socket_desk.hints.touched)
-    stack.callback(bus.follow(pusher.follow))
+    socket_desk, pusher = _socket_side(settings, log, bus, desk, marks, sessions, views, presence, stack)
     stopping = asyncio.Event()
     registry = CollectorRegistry()
     services = RestServices(
@@ -243,9 +222,44 @@ async def _gateway(
         pusher=pusher,
         registry=registry,
         app=build_app(services),
-        websocket_class=build_websocket_protocol(socket_desk, socket_limits),
+        websocket_class=build_websocket_protocol(socket_desk, settings.socket_limits()),
         stopping=stopping,
     )
+
+
+def _socket_side(
+    settings: Settings,
+    log: SqliteLog,
+    bus: Bus,
+    desk: Desk,
+    marks: ReadMarks,
+    sessions: Sessions,
+    views: Views,
+    presence: Presence,
+    stack: AsyncExitStack,
+) -> tuple[SocketDesk, Pusher]:
+    interest = Interest()
+    socket_limits = settings.socket_limits()
+    socket_desk = SocketDesk(
+        desk=desk,
+        marks=marks,
+        sessions=sessions,
+        views=views,
+        presence=presence,
+        interest=interest,
+        limits=settings.limit_settings(),
+        log_id=log.log_id,
+        heartbeat_s=socket_limits.heartbeat_s,
+        origins=frozenset(settings.origins),
+        now_ms=now_ms,
+        monotonic_s=time.monotonic,
+        schedule=asyncio.get_running_loop().call_later,
+    )
+    presence.changed = socket_desk.hints.presence_changed
+    stack.push_async_callback(socket_desk.close)
+    pusher = Pusher(interest, socket_desk.hints.touched)
+    stack.callback(bus.follow(pusher.follow))
+    return socket_desk, pusher
 
 
 def _not_ready(node: Node, views: Views, stopping: asyncio.Event) -> Mapping[str, str]:

@@ -11,7 +11,7 @@ import structlog
 from domain.streams import StreamKind
 from domain.streams import kind_of as _kind_of
 from eventlog.record import Commit, Committed, Recorded
-from projections.store import PARKED, SCAN_ROWS_MAX, SKIPPED, UnitOfWork, ViewStore
+from projections.store import PARKED, SCAN_ROWS_MAX, SKIPPED, Row, UnitOfWork, ViewStore, ViewUnavailableError
 
 _log = structlog.get_logger(__name__)
 
@@ -93,6 +93,8 @@ class Projection:
                 for row in received.events:
                     self._apply(work, row)
                 events += len(received.events)
+        except ViewUnavailableError:
+            raise
         except Exception:  # noqa: BLE001
             self.store.release()
             # Which one it was is found by applying them one by one, each upon its own unit of work.
@@ -108,8 +110,19 @@ class Projection:
     def flush_positions(self) -> None:
         """Make the positions durable, also after batches that changed nothing."""
         if self._unwritten:
-            self.store.apply(UnitOfWork(self.store), self._unwritten)
-            self._unwritten, self._unwritten_commits = {}, 0
+            self._store(UnitOfWork(self.store), self._unwritten)
+
+    def skipped(self) -> list[Row]:
+        """What an operator ordered to leave out."""
+        with self.store.snapshot() as snapshot:
+            return snapshot.scan(SKIPPED, (), limit=SCAN_ROWS_MAX)
+
+    def leave_out(self, skipped: Iterable[Row]) -> None:
+        """Leave out what another version of this view leaves out."""
+        work = UnitOfWork(self.store)
+        for row in skipped:
+            work.put(SKIPPED, row)
+        self._store(work, self._unwritten)
 
     def parked(self) -> list[ParkedStream]:
         """The parked streams."""
@@ -133,7 +146,7 @@ class Projection:
         for received in commits:
             if received.commit.position <= self.positions.get(received.commit.shard, 0):
                 self._take_one(work, received, from_version=int(parked[1] or 0))
-        self.store.apply(work, {})
+        self._store(work, self._unwritten)
         return stream not in self._parked
 
     def _fresh(self, batch: Sequence[Received]) -> tuple[list[Received], dict[int, int]]:
@@ -162,7 +175,7 @@ class Projection:
             return 0
         if isinstance(received, Unreadable):
             version = max(commit.first_version, from_version)
-            if commit.events_count == 1 and work.get(SKIPPED, (commit.stream, version)) is not None:
+            if work.get(SKIPPED, (commit.stream, version)) is not None:
                 return 0
             self._park(work, commit, version, received.error)
             return 0
@@ -173,6 +186,8 @@ class Projection:
             inner = work.nested()
             try:
                 self._apply(inner, row)
+            except ViewUnavailableError:
+                raise
             except Exception as error:  # noqa: BLE001 - whatever it is, the rest goes on
                 self._park(work, commit, row.version, type(error).__name__, error)
                 return applied
@@ -192,14 +207,23 @@ class Projection:
         _log.error("stream parked", projection=self.name, stream=commit.stream, version=version, error=reason)
 
     def _write(self, work: UnitOfWork, positions: Mapping[int, int], commits: int) -> None:
-        self._unwritten.update(positions)
+        unwritten = {**self._unwritten, **positions}
         self._unwritten_commits += commits
         if not work.empty or self._unwritten_commits >= POSITIONS_IDLE_COMMITS:
-            self.store.apply(work, self._unwritten)
-            self._unwritten, self._unwritten_commits = {}, 0
+            self._store(work, unwritten)
         else:
+            self._unwritten = unwritten
             self.store.release()
         self.positions.update(positions)
+
+    def _store(self, work: UnitOfWork, positions: Mapping[int, int]) -> None:
+        try:
+            self.store.apply(work, positions)
+        except ViewUnavailableError:
+            # What this batch parked or read on is not in the view: it will be met again.
+            self._parked = {parked.stream for parked in self.parked()}
+            raise
+        self._unwritten, self._unwritten_commits = {}, 0
 
 
 class _Unapplied(Exception):

@@ -82,6 +82,8 @@ class Rebuild:
         new_version = old_version + 1
         new = await self._in_thread(lambda: self._views.projection_beside(self._name, new_version))
         switched = False
+        skipped = self._views.projection(self._name).skipped
+        await self._in_thread(lambda: new.leave_out(skipped()))
         try:
             await self._catch_up(new, await self._heads())
             old_digest, new_digest = await self._digests(new)

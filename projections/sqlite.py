@@ -299,7 +299,8 @@ def _identity(connection: sqlite3.Connection) -> tuple[str, str, int] | None:
 def _create(table: Table) -> Iterator[str]:
     columns = ", ".join(f"{c.split()[0]} {_TYPES[c.split()[1]]}" for c in table.columns)
     key = ", ".join(table.names[: table.key_size])
-    yield f"CREATE TABLE IF NOT EXISTS {table.name} ({columns}, PRIMARY KEY ({key})) STRICT, WITHOUT ROWID"
+    kind = "STRICT" if table.wide else "STRICT, WITHOUT ROWID"
+    yield f"CREATE TABLE IF NOT EXISTS {table.name} ({columns}, PRIMARY KEY ({key})) {kind}"
     for index in table.indexes:
         name = f"{table.name}_by_{'_'.join(index)}"
         yield f"CREATE INDEX IF NOT EXISTS {name} ON {table.name} ({', '.join(index)})"

@@ -33,6 +33,12 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
 
     For rows that continue their predecessor; none of them is ever deleted.
     """
+    wide: bool = False
+    """Rows are long and come for many keys at once: better kept in order of arrival, with an index of the keys beside them.
+
+    Measured on SQLite, batches of 20 events for 500 conversations: 14 µs a row against 21 µs, since a page of short keys takes a hundred
+    rows before it is split, and a page of long rows eight. Reading a page of 50 touches up to 50 places instead of 7.
+    """
     remembered: bool = False
     """The writer remembers which keys it inserted, up to a bound: for rows that are inserted again and again and never changed."""
 

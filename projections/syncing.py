@@ -103,9 +103,7 @@ class Missed:
         rows = pages.events_before(self._timeline, access, access.head + 1, limit)
         return [(pages.seq_of(row), pages.wire_of(row)) for row in reversed(rows)]
 
-    def row(
-        self, conversation_id: str, events: Events, complete: bool
-    ) -> SyncedConversation:
+    def row(self, conversation_id: str, events: Events, complete: bool) -> SyncedConversation:
         """The conversation in an answer."""
         raw = [wire for _, wire in events]
         head = self.head(conversation_id)

@@ -13,6 +13,7 @@ EVENTS = Table(
     ),
     key_size=2,
     newest=True,
+    wide=True,
 )  # fmt: skip
 """Public events as the wire's JSON. `ordinal`: of a message, else null.
 

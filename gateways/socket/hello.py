@@ -12,8 +12,8 @@ from domain.errors import Problem
 from domain.streams import inbox_stream, qualified
 from gateways.socket.ops import HAVE_NAMES_MAX, Hello
 from gateways.socket.session import SocketSession
-from projections.wire import wire_time
 from projections.shapes import HelloAnswer
+from projections.wire import wire_time
 
 if TYPE_CHECKING:
     from gateways.socket.desk import SocketDesk

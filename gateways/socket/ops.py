@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from domain.errors import Problem
+from domain.errors import FieldError, Problem, invalid
 from gateways.json import strict_decode
 
 HAVE_NAMES_MAX = 1_000
 PRESENCE_USERS_MAX = 500
+REF_MAX = 256
+_PLACE = re.compile(r" - at `\$\.?([^`]*)`")
+_NAMED = re.compile(r"field `([^`]*)`")
 
 
 class Op(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="op"):
@@ -154,8 +159,22 @@ _reference = msgspec.json.Decoder(_Reference)
 
 
 def read_op(payload: bytes) -> AnyOp:
-    """The op of a frame. Raises Problem `malformed` (not strict JSON) or `validation_failed`."""
-    return strict_decode(_decoder, payload)
+    """The op of a frame. Raises Problem `malformed` (not strict JSON) or `validation_failed`, which names the field."""
+    try:
+        return strict_decode(_decoder, payload)
+    except Problem as problem:
+        if problem.code != "validation_failed":
+            raise
+        raise Problem(problem.code, problem.detail, errors=(_field_error(problem.detail),)) from None
+
+
+def _field_error(detail: str) -> FieldError:
+    """The field that msgspec's text names; `op` where it names none, since then the op itself is wrong."""
+    place = _PLACE.search(detail)
+    named = _NAMED.search(detail)
+    path = "" if place is None else place[1]
+    field = ".".join(part for part in (path, named[1] if named else "") if part)
+    return FieldError(field or "op", detail)
 
 
 def reference_of(payload: bytes) -> str | None:
@@ -168,6 +187,6 @@ def reference_of(payload: bytes) -> str | None:
 
 def bad_reference(ref: str | None) -> Problem | None:
     """`ref` is the client's choice, but it comes back in every answer, so it is bounded."""
-    if ref is not None and len(ref) > 256:
-        return Problem("validation_failed", "ref: at most 256 characters")
+    if ref is not None and len(ref) > REF_MAX:
+        return invalid("ref", f"at most {REF_MAX} characters")
     return None

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from domain.direct import DirectOpened
 from domain.event import Event
 from domain.group import GroupCreated, MemberAdded, MemberLeft, MemberRemoved
 from domain.inbox import ConversationSettingsChanged, ReadMarked
-from domain.direct import DirectOpened
-from domain.talk import MessagePosted, MessageRecalled
 from domain.streams import split
+from domain.talk import MessagePosted, MessageRecalled
 from domain.user import UserSessionClosed
 from eventlog.record import Committed, Recorded
 from gateways.socket.interest import Interest

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
@@ -22,8 +23,9 @@ from domain.errors import Problem
 from domain.event import Command
 from domain.streams import split
 from domain.talk import MessagePosted
+from domain.text import client_key
 from gateways.limits import Bucket
-from gateways.sending import sending
+from gateways.sending import conversation_name, sending
 from gateways.socket import ops
 from gateways.socket.websocket import encode_text_frame
 from projections.wire import wire_time
@@ -37,7 +39,13 @@ _encode = msgspec.json.Encoder().encode
 STRIKE_WINDOW_S = 60.0
 PENDING_FRAMES_MAX = 1_000
 """Live events kept back while the missed ones are read; more means the reader is too slow, as on an open socket."""
-KEY_MAX = 128
+PENDING_BYTES_MAX = 1024 * 1024
+RELEASED_FRAMES_MAX = 200
+"""Kept-back events that leave in one turn; many more at once would cut a healthy reader."""
+LAG_BYTES_MAX = 64 * 1024
+"""A reader with more unsent bytes than this gets its next page later."""
+BAD_FRAMES_MAX = 10
+SYNCS_WAITING_MAX = 50
 
 
 class Phase(Enum):
@@ -69,15 +77,16 @@ class SocketSession:
     """The SocketHandler of the JSON protocol. All calls come from the loop, none of them waits."""
 
     __slots__ = (
-        "_bucket", "_desk", "_faults", "_floods", "_pending", "_phase", "_removed", "_socket",
-        "caller", "live_device", "presence_users", "streams",
+        "_bucket", "_desk", "_faults", "_floods", "_pending", "_pending_bytes", "_phase", "_removed", "_socket",
+        "caller", "live_device", "presence_users", "streams", "syncs",
     )  # fmt: skip
 
     def __init__(self, desk: SocketDesk) -> None:
         self._desk = desk
         self._socket: WebSocket | None = None
         self._phase = Phase.NEW
-        self._pending: list[tuple[str, int, bytes]] | None = None
+        self._pending: deque[tuple[str, int, bytes]] | None = None
+        self._pending_bytes = 0
         self._removed: set[str] | None = None
         self._bucket: Bucket | None = None
         self._faults: Strikes | None = None
@@ -86,6 +95,8 @@ class SocketSession:
         self.streams: set[str] = set()
         self.presence_users: frozenset[str] = frozenset()
         self.live_device: str | None = None
+        self.syncs: deque[ops.Sync] | None = None
+        """The syncs that wait for their turn; the first is being answered."""
 
     # --- what the raw socket calls -----------------------------------------------------------------------------------------------
 
@@ -151,7 +162,7 @@ class SocketSession:
             self.close(4400, "the first frame must be a hello")
             return
         if self._faults is None:
-            self._faults = Strikes(10)
+            self._faults = Strikes(BAD_FRAMES_MAX)
         if self._faults.strike(now_s):
             self.close(4400, "too many bad frames")
 
@@ -162,8 +173,11 @@ class SocketSession:
             self.close(4400, "frame before hello")
             return
         self._phase = Phase.CATCHING_UP
-        self._pending = []
+        self._pending = deque()
         self._removed = set()
+        if self._socket is not None:
+            # What a client sends without waiting for its welcome is read after it.
+            self._socket.pause_reading()
         self._desk.greet(self, op)
 
     @property
@@ -184,15 +198,30 @@ class SocketSession:
         """Whether the user left the stream while this session was catching up."""
         return self._removed is not None and stream in self._removed
 
-    def go_live(self, upto: dict[str, int]) -> None:
-        """Release the live events that the missed ones did not cover, in order; from here on they pass straight through."""
-        pending, self._pending, self._removed = self._pending, None, None
-        if self._phase is not Phase.CATCHING_UP or self._socket is None:
-            return
-        self._phase = Phase.LIVE
-        for stream, seq, frame in pending or ():
+    def release(self, upto: Mapping[str, int]) -> bool:
+        """Send some of the live events that the missed ones did not cover, in order. True: more wait, call again in a later turn.
+
+        Once none wait, the session is live: events pass straight through and the client's frames are read again.
+        """
+        pending, socket = self._pending, self._socket
+        if pending is None or socket is None or self._phase is not Phase.CATCHING_UP:
+            return False
+        for _ in range(min(len(pending), RELEASED_FRAMES_MAX)):
+            stream, seq, frame = pending.popleft()
+            self._pending_bytes -= len(frame)
             if seq > upto.get(stream, 0):
-                self._socket.send_frame(frame)
+                socket.send_frame(frame)
+        if pending:
+            return True
+        self._pending = self._removed = None
+        self._phase = Phase.LIVE
+        socket.resume_reading()
+        return False
+
+    @property
+    def lagging(self) -> bool:
+        """Whether the reader has yet to take a good part of what it was sent."""
+        return self._socket is not None and self._socket.unsent_bytes > LAG_BYTES_MAX
 
     # --- what the pusher calls ---------------------------------------------------------------------------------------------------
 
@@ -211,7 +240,8 @@ class SocketSession:
         if self._phase is Phase.LIVE:
             self._socket.send_frame(frame)  # type: ignore[union-attr]
         elif self._pending is not None:
-            if len(self._pending) >= PENDING_FRAMES_MAX:
+            self._pending_bytes += len(frame)
+            if len(self._pending) >= PENDING_FRAMES_MAX or self._pending_bytes > PENDING_BYTES_MAX:
                 self.close(4408, "slow reader")
             else:
                 self._pending.append((stream, seq, frame))
@@ -259,7 +289,6 @@ class SocketSession:
     def _send(self, op: ops.Send) -> None:
         caller = self.caller
         if caller is None:
-            self.fail(op.ref, Problem("unavailable", "the hello is not answered yet", retry_after_ms=100))
             return
         origin = None if op.origin is None else (op.origin.at, op.origin.id)
         try:
@@ -306,7 +335,7 @@ class SocketSession:
         if isinstance(op, ops.Ping):
             self.write(_encode({"op": "pong"} if op.ref is None else {"op": "pong", "ref": op.ref}))
         elif self.caller is None:
-            self.fail(op.ref, Problem("unavailable", "the hello is not answered yet", retry_after_ms=100))
+            return
         elif isinstance(op, ops.Edit | ops.Recall | ops.React | ops.Unreact | ops.Pin | ops.Unpin):
             self._change(self.caller, op)
         elif not isinstance(op, ops.Hello | ops.Send):
@@ -315,10 +344,10 @@ class SocketSession:
     def _change(
         self, caller: Caller, op: ops.Edit | ops.Recall | ops.React | ops.Unreact | ops.Pin | ops.Unpin
     ) -> None:
-        if op.key is not None and not 1 <= len(op.key) <= KEY_MAX:
-            self.fail(op.ref, Problem("validation_failed", f"key: 1 to {KEY_MAX} characters"))
-            return
         try:
+            conversation_name(op.conversation_id)
+            if op.key is not None:
+                client_key("key", op.key)
             command, payload = _changing(op)
         except Problem as problem:
             self.fail(op.ref, problem)

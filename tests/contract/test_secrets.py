@@ -100,7 +100,7 @@ async def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
     path.touch(mode=0o644)
     store = await SqliteSecrets.open(path)
     await store.put("password", "u_1", "main", b"x")
-    assert {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()} == {0o600}
+    assert {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()} == {0o600}  # noqa: ASYNC240
     await store.close()
 
 
@@ -108,7 +108,7 @@ async def test_a_deleted_secret_leaves_no_trace_in_the_files(tmp_path: Path) -> 
     store = await SqliteSecrets.open(tmp_path / "secrets.db")
     await store.put("password", "u_1", "main", b"correct horse battery staple")
     await store.delete("password", "u_1", "main")
-    assert all(b"battery" not in file.read_bytes() for file in tmp_path.iterdir())
+    assert all(b"battery" not in file.read_bytes() for file in tmp_path.iterdir())  # noqa: ASYNC240
     await store.close()
 
 

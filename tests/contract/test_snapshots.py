@@ -124,7 +124,7 @@ async def test_only_parts_that_changed_are_written(tmp_path: Path) -> None:
 
 
 async def test_a_file_that_is_no_database_is_made_anew(tmp_path: Path) -> None:
-    (tmp_path / "s.db").write_bytes(b"no database " * 1000)  # noqa: ASYNC240
+    (tmp_path / "s.db").write_bytes(b"no database " * 1000)
     store = await SqliteSnapshots.open(tmp_path / "s.db", await log_with(10))
     await store.save(STREAM, 4, 3, 1, PARTS)
     assert await store.load(STREAM) is not None

@@ -10,15 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from projections.sqlite import SqliteViewStore
-from projections.store import Key, Row, Schema, Snapshot, Table, TextTable, UnitOfWork
+from projections.store import Key, Row, Schema, Snapshot, Table, TextTable, UnitOfWork, ViewUnavailableError
 
 PLAIN = Table(
     name="plain", columns=("name text", "number int", "body bytes"), key_size=2, indexes=(("number",),)
 )
 CACHED = Table(name="hot", columns=("name text", "number int"), key_size=1)
 REMEMBERED = Table(name="marks", columns=("name text", "number int"), key_size=2, remembered=True)
+EVENTS = Table(
+    name="events", columns=("name text", "number int", "body text"), key_size=2, newest=True, wide=True
+)
 TEXTS = TextTable(name="texts", searched=("place", "words"), kept=("owner",))
-SCHEMA = Schema(name="sample", version=1, tables=(PLAIN, CACHED, REMEMBERED), texts=(TEXTS,))
+SCHEMA = Schema(name="sample", version=1, tables=(PLAIN, CACHED, REMEMBERED, EVENTS), texts=(TEXTS,))
 
 NAMES = st.sampled_from(["", "a", "b", "ab", "ä", "\U0010ffff"])
 NUMBERS = st.integers(-3, 3)
@@ -188,6 +191,43 @@ def test_another_log_or_version_voids_the_view(folder: Path, log_id: str, versio
     assert store.positions() == {}
     assert store.get(CACHED, ("a",)) is None
     store.close()
+
+
+def test_the_newest_row_is_known_through_batches_and_restarts(folder: Path) -> None:
+    store = opened(folder)
+    work = UnitOfWork(store)
+    assert work.newest_row(EVENTS, ("a",)) is None
+    work.append(EVENTS, ("a", 1, "one"))
+    inner = work.nested()
+    assert inner.newest_row(EVENTS, ("a",)) == ("a", 1, "one")
+    inner.append(EVENTS, ("a", 2, "two"))
+    assert work.newest_row(EVENTS, ("a",)) == ("a", 1, "one")
+    work.merge(inner)
+    assert work.newest_row(EVENTS, ("a",)) == ("a", 2, "two")
+    store.apply(work, {0: 1})
+    work = UnitOfWork(store)
+    work.put(EVENTS, ("a", 1, "changed"))
+    work.put(EVENTS, ("a", 2, "changed too"))
+    assert work.newest_row(EVENTS, ("a",)) == ("a", 2, "changed too")
+    store.release()
+    assert UnitOfWork(store).newest_row(EVENTS, ("a",)) == ("a", 2, "two")
+    store.apply(work, {0: 2})
+    store.close()
+    store = opened(folder)
+    assert UnitOfWork(store).newest_row(EVENTS, ("a",)) == ("a", 2, "changed too")
+    assert store.get(EVENTS, ("a", 1)) == ("a", 1, "changed")
+    store.close()
+
+
+def test_a_store_that_cannot_be_written_says_so(folder: Path) -> None:
+    store = opened(folder)
+    work = UnitOfWork(store)
+    work.put(CACHED, ("a", 1))
+    store.close()
+    with pytest.raises(ViewUnavailableError):
+        store.apply(work, {0: 1})
+    with pytest.raises(ViewUnavailableError):
+        store.get(CACHED, ("a",))
 
 
 def test_a_nested_unit_of_work_is_merged_or_forgotten(folder: Path) -> None:

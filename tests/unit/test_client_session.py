@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from client.deliveries import ConversationReset, Delivery, LogChanged
 from client.frames import Event
 from client.problem import ProblemError, SessionEndedError
 from client.rest import RestClient
-from client.session import ChatSession, ConversationReset, Delivery, LogChanged
+from client.session import ChatSession
 from tests.unit.client_peer import Call, HeldClock, Peer, PeerSocket, Reply, problem
 from tests.unit.test_client_socket import ack, event
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from domain.conversation import (
@@ -27,7 +29,7 @@ def pair(one: str = "ada", other: str = "bob", tenant: str = "default") -> Story
     return Story(StreamKind.DIRECT, direct_conversation_id(tenant, one, other), tenant=tenant)
 
 
-def post(to: str | None = None, **fields: int) -> PostMessage:
+def post(to: str | None = None, **fields: Any) -> PostMessage:
     """A message."""
     return PostMessage(client_msg_id="c1", content=HI, to=to, **fields)
 

@@ -14,7 +14,7 @@ from domain.conversation import (
     RemoveReaction,
     UnpinMessage,
 )
-from domain.event import WINDOW_MESSAGES, Command, Event, Limits, Message
+from domain.event import WINDOW_MESSAGES, Command, Limits, Message
 from domain.group import (
     AddMembers,
     ChangeGroup,

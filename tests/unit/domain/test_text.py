@@ -17,8 +17,8 @@ def refused(check: Callable[[str, str], object], value: str) -> bool:
     try:
         check("field", value)
     except Problem as problem:
-        assert problem.code == "validation_failed"
-        assert [error.field for error in problem.errors] == ["field"]
+        assert problem.code == "validation_failed"  # noqa: PT017
+        assert [error.field for error in problem.errors] == ["field"]  # noqa: PT017
         return True
     return False
 
