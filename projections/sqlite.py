@@ -84,7 +84,7 @@ class SqliteViewStore:
 
     def release(self) -> None:
         """End a batch that writes nothing."""
-        if self._writer.in_transaction:
+        if not self._closed and self._writer.in_transaction:
             self._writer.execute("ROLLBACK")
 
     def apply(self, work: UnitOfWork, positions: Mapping[int, int]) -> None:
