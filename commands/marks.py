@@ -97,8 +97,9 @@ class ReadMarks:
         except Problem as problem:
             _fail(gathering, problem)
             return
-        except asyncio.CancelledError:
-            _fail(gathering, Problem("outcome_unknown", "the server is shutting down"))
+        except BaseException:
+            # Nobody may wait for ever, whatever happened.
+            _fail(gathering, Problem("outcome_unknown", "it may or may not be marked; mark it again"))
             raise
         for waiter in gathering.waiters:
             if not waiter.done():

@@ -28,7 +28,7 @@ from domain.streams import split
 from domain.user import UserProfileChanged, UserSessionClosed, UserSessionOpened
 from eventlog.bus import Bus
 from eventlog.codec import EventCodec
-from eventlog.port import Log
+from eventlog.port import Log, LogUnavailableError
 from eventlog.record import Commit, Committed, Recorded
 from eventlog.registry import UnknownEventError
 
@@ -110,12 +110,18 @@ class Reactions:
             await self._wake.wait()
             self._wake.clear()
             heard = dict(self._heard)
-            if self._behind:
-                self._behind = False
-                await self._refill(heard)
-            else:
-                rows, self._queue = self._queue, []
-                await self._react(rows)
+            try:
+                if self._behind:
+                    self._behind = False
+                    await self._refill(heard)
+                else:
+                    rows, self._queue = self._queue, []
+                    await self._react(rows)
+            except LogUnavailableError as error:
+                _log.error("reactions cannot read the log", error=type(error).__name__)
+                self._behind = True
+                self._wake.set()
+                await asyncio.sleep(PAUSE_MAX_S)
             if not self._behind:
                 self._positions.update(heard)
 

@@ -28,6 +28,7 @@ def openapi_document(routes: list[APIRoute], version: str) -> dict[str, Any]:
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas["Problem"] = problem_schema()
     document["components"]["securitySchemes"] = _security_schemes()
+    document["components"]["responses"] = _shared_problems(document)
     for route in routes:
         security = _security_of(route)
         for method in route.methods or ():
@@ -35,6 +36,18 @@ def openapi_document(routes: list[APIRoute], version: str) -> dict[str, Any]:
             if operation is not None and security is not None:
                 operation["security"] = security
     return document
+
+
+def _shared_problems(document: dict[str, Any]) -> dict[str, Any]:
+    """The problem responses, each once; operations are made to refer to them."""
+    shared: dict[str, Any] = {}
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            responses = operation["responses"]
+            for status in [status for status in responses if status >= "400"]:
+                shared[f"Problem{status}"] = responses[status]
+                responses[status] = {"$ref": f"#/components/responses/Problem{status}"}
+    return dict(sorted(shared.items()))
 
 
 def _security_of(route: APIRoute) -> list[dict[str, list[str]]] | None:

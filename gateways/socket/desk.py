@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Protocol
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, ParamSpec, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
+import structlog
 
 from commands.caller import Answer, Caller, Keyed
 from commands.desk import Desk
 from commands.marks import ReadMarks
 from commands.tasks import TaskOwner
-from domain.errors import Problem
+from domain.aggregates import State
+from domain.errors import Problem, invalid
 from domain.event import Command
+from domain.streams import qualified
 from gateways.limits import LimitSettings, Rate
 from gateways.presence import Presence
 from gateways.rest.problems import problem_document
+from gateways.sending import conversation_name
 from gateways.sessions import Sessions
 from gateways.socket import ops
 from gateways.socket.handshake import Handshake, Refusal, refuse
 from gateways.socket.hello import greet
 from gateways.socket.hints import Hints
+from gateways.socket.hub import log_failure
 from gateways.socket.interest import Interest
-from gateways.socket.session import SocketSession
+from gateways.socket.session import SYNCS_WAITING_MAX, SocketSession
 from projections.views import Views
 
+_log = structlog.get_logger(__name__)
 _encode = msgspec.json.Encoder().encode
+P = ParamSpec("P")
 HELLO_S = 5.0
 TASKS_MAX = 10_000
 HELLOS_MAX = 100_000
+"""Sockets that have yet to say hello; more are refused."""
+PACE_FIRST_S = 0.002
+PACE_MAX_S = 0.1
+PACE_GIVE_UP_S = 30.0
+"""A reader that takes nothing of its missed events for so long is a slow reader."""
 SYNC_LIMIT = 500
 SYNC_LIMIT_MAX = 1_000
 SYNC_RECENT_MAX = 50
@@ -92,6 +106,8 @@ class SocketDesk:
 
     def accept(self, handshake: Handshake) -> SocketSession | Refusal:
         """A session for a handshake of an allowed origin."""
+        if len(self._hellos) >= HELLOS_MAX:
+            return refuse(503, "overloaded", "too many sockets wait for their hello")
         if self._draining:
             return refuse(503, "unavailable", "the server is shutting down")
         if handshake.origin is not None and not self._origin_allowed(handshake.origin, handshake.host):
@@ -136,7 +152,7 @@ class SocketDesk:
             for other in self.interest.sessions_of(tenant, user_id)
             if other.session_id == session.session_id
         ]
-        for other in siblings[: len(siblings) + 1 - self.limits.sockets_per_session]:
+        for other in siblings[: max(0, len(siblings) + 1 - self.limits.sockets_per_session)]:
             other.end(replaced=True)
         self.interest.enter(session)
 
@@ -188,33 +204,76 @@ class SocketDesk:
     def take(self, session: SocketSession, caller: Caller, op: ops.AnyOp) -> None:
         """The ops that need the read side, or are hints."""
         if isinstance(op, ops.Sync):
-            self._start(session, op.ref, self._sync(session, caller, op), hint=False)
+            self._queue_sync(session, caller, op)
         elif isinstance(op, ops.Read):
-            self._start(session, op.ref, self._read(session, caller, op))
+            self._start(session, op.ref, self._read, session, caller, op)
         elif isinstance(op, ops.Received):
-            self._start(session, op.ref, self._received(session, caller, op))
+            self._start(session, op.ref, self._received, session, caller, op)
         elif isinstance(op, ops.Typing):
-            self._start(session, op.ref, self.hints.typing(session, op))
+            self._start(session, op.ref, self.hints.typing, session, op)
         elif isinstance(op, ops.PresenceOf):
-            self._start(session, op.ref, self.hints.subscribe_presence(session, op))
+            self._start(session, op.ref, self.hints.subscribe_presence, session, op)
 
-    def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a hint's work; dropped when too much runs already, since a hint may be lost."""
+    def start(self, work: Callable[P, Awaitable[None]], *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Run a hint's work; False: dropped, since too much runs already and a hint may be lost."""
         if self._tasks.full:
-            work.close()
-        else:
-            self._tasks.start(work)
+            return False
+        self._tasks.start(_quietly(work, *args, **kwargs))
+        return True
+
+    async def peek(self, tenant: str, conversation_id: str) -> State:
+        """The durable state of a conversation that is known to exist. Raises Problem."""
+        return await self._desk.peek(tenant, conversation_id)
+
+    async def pace(self, session: SocketSession) -> None:
+        """Let what was written leave, and wait until the reader has taken most of it; ends the session if it never does."""
+        await asyncio.sleep(0)
+        pause_s, waited_s = PACE_FIRST_S, 0.0
+        while session.lagging and not session.ended:
+            if waited_s >= PACE_GIVE_UP_S:
+                session.close(4408, "slow reader")
+                return
+            await asyncio.sleep(pause_s)
+            waited_s += pause_s
+            pause_s = min(pause_s * 2, PACE_MAX_S)
 
     def _start(
-        self, session: SocketSession, ref: str | None, work: Coroutine[Any, Any, None], *, hint: bool = True
+        self,
+        session: SocketSession,
+        ref: str | None,
+        work: Callable[P, Awaitable[None]],
+        *args: P.args,
+        **kwargs: P.kwargs,
     ) -> None:
+        """Do what a frame asks for. What is wrong with a hint costs an error only if it has a `ref`."""
         if self._tasks.full:
-            work.close()
             session.fail(
                 ref, Problem("overloaded", "too many requests are waiting; try again", retry_after_ms=250)
             )
         else:
-            self._tasks.start(_answered(session, ref, work, hint=hint))
+            self._tasks.start(_answered(session, ref, ref is not None, work, *args, **kwargs))
+
+    def _queue_sync(self, session: SocketSession, caller: Caller, op: ops.Sync) -> None:
+        """One sync of a socket at a time, so that its answers never outrun its reader."""
+        waiting = session.syncs
+        if waiting is None:
+            # Without a task there is nobody to empty the queue: `_start` then refuses this one.
+            session.syncs = None if self._tasks.full else deque([op])
+            self._start(session, op.ref, self._answer_syncs, session, caller)
+        elif len(waiting) >= SYNCS_WAITING_MAX:
+            session.fail(op.ref, Problem("overloaded", "too many syncs are waiting", retry_after_ms=250))
+        else:
+            waiting.append(op)
+
+    async def _answer_syncs(self, session: SocketSession, caller: Caller) -> None:
+        try:
+            while session.syncs and not session.ended:
+                op = session.syncs[0]
+                await _answered(session, op.ref, True, self._sync, session, caller, op)
+                session.syncs.popleft()
+                await self.pace(session)
+        finally:
+            session.syncs = None
 
     async def _sync(self, session: SocketSession, caller: Caller, op: ops.Sync) -> None:
         limit, recent = _sync_bounds(op)
@@ -232,13 +291,21 @@ class SocketDesk:
         session.write(b'{"op":"events","ref":%b,%b' % (_encode(op.ref), body[1:]))
 
     async def _read(self, session: SocketSession, caller: Caller, op: ops.Read) -> None:
+        await self._know_membership(session, caller, op.conversation_id)
         await self._marks.mark(caller, op.conversation_id, op.seq)
         session.write(_encode({"op": "ack", "ref": op.ref}))
 
     async def _received(self, session: SocketSession, caller: Caller, op: ops.Received) -> None:
+        await self._know_membership(session, caller, op.conversation_id)
         await self.views.timeline.marks_allowed(caller.tenant, caller.user_id, op.conversation_id, op.seq)
         self.hints.received(session, op.conversation_id, op.seq)
         session.write(_encode({"op": "ack", "ref": op.ref}))
+
+    async def _know_membership(self, session: SocketSession, caller: Caller, conversation_id: str) -> None:
+        """What the socket does not listen to may have ended a moment ago: then the views must know it before they are asked."""
+        name = conversation_name(conversation_id)
+        if qualified(caller.tenant, name) not in session.streams:
+            await self.views.caught_up(self.head_positions())
 
     def problem_document(self, problem: Problem) -> dict[str, Any]:
         """The problem as the contract shows it; numbered, so that the log finds it."""
@@ -247,25 +314,39 @@ class SocketDesk:
 
 
 async def _answered(
-    session: SocketSession, ref: str | None, work: Coroutine[Any, Any, None], *, hint: bool
+    session: SocketSession,
+    ref: str | None,
+    told: bool,
+    work: Callable[P, Awaitable[None]],
+    *args: P.args,
+    **kwargs: P.kwargs,
 ) -> None:
-    """A hint that is wrong costs an error only if it has a `ref`."""
+    """`told`: whether a refusal is answered."""
     try:
-        await work
+        await work(*args, **kwargs)
     except Problem as problem:
-        if ref is not None or not hint:
+        if told:
             session.fail(ref, problem)
+    except Exception as error:  # noqa: BLE001 - whatever failed, the client must not wait for ever
+        log_failure("op", error)
+        if told:
+            session.fail(ref, Problem("unavailable", "something went wrong here", retry_after_ms=1_000))
+
+
+async def _quietly(work: Callable[P, Awaitable[None]], *args: P.args, **kwargs: P.kwargs) -> None:
+    """A hint that cannot be told is lost."""
+    try:
+        await work(*args, **kwargs)
+    except Problem as problem:
+        _log.debug("hint lost", code=problem.code)
 
 
 def _sync_bounds(op: ops.Sync) -> tuple[int, int]:
     limit = SYNC_LIMIT if op.limit is None else op.limit
     recent = 0 if op.recent is None else op.recent
     if not 1 <= limit <= SYNC_LIMIT_MAX:
-        raise Problem("validation_failed", f"limit: 1 to {SYNC_LIMIT_MAX}")
+        raise invalid("limit", f"1 to {SYNC_LIMIT_MAX}")
     if not 0 <= recent <= SYNC_RECENT_MAX:
-        raise Problem("validation_failed", f"recent: 0 to {SYNC_RECENT_MAX}")
-    if len(op.have) > ops.HAVE_NAMES_MAX:
-        raise Problem("validation_failed", f"have: at most {ops.HAVE_NAMES_MAX} conversations")
-    if any(not 0 <= seq < 2**63 for seq in op.have.values()):
-        raise Problem("validation_failed", "have: every seq is 0 or more and fits 64 bits")
+        raise invalid("recent", f"0 to {SYNC_RECENT_MAX}")
+    ops.check_have(op.have)
     return limit, recent

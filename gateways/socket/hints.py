@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from domain.errors import Problem
+from domain.direct import DirectState
+from domain.errors import Problem, invalid
+from domain.group import GroupState
 from domain.inbox import ConversationSettingsChanged, ReadMarked
 from domain.streams import StreamKind, kind_of, qualified, split
 from domain.text import is_user_id
 from eventlog.record import Recorded
+from gateways.sending import conversation_name
 from gateways.socket import ops
 from gateways.socket.pusher import changes_numbers
 from gateways.socket.websocket import encode_text_frame
@@ -41,7 +44,8 @@ class Hints:
         self._schedule = schedule
         self._typing: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._typing_timer: object | None = None
-        self._dirty: dict[tuple[str, str, str], None] = {}
+        self._dirty: dict[tuple[str, str, str], bool] = {}
+        self._telling = False
         self._inbox_timer: object | None = None
         self._received: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._watchers: dict[tuple[str, str], dict[SocketSession, None]] = {}
@@ -60,12 +64,10 @@ class Hints:
     async def typing(self, session: SocketSession, op: ops.Typing) -> None:
         """Tell the other online members; lapses after 6 s. Raises Problem(`not_found`, `forbidden`)."""
         tenant, user_id = session.user
-        stream = qualified(tenant, op.conversation_id)
+        stream = qualified(tenant, conversation_name(op.conversation_id))
         if stream not in session.streams:
-            raise Problem("not_found", "there is no such conversation")
-        if kind_of(stream) is StreamKind.DIRECT and await self._blocked_in(
-            tenant, op.conversation_id, user_id
-        ):
+            raise await self._not_listening(tenant, user_id, op.conversation_id)
+        if kind_of(stream) is StreamKind.DIRECT and await self._blocked(tenant, op.conversation_id):
             raise Problem("forbidden", "this conversation is blocked")
         if op.on and len(self._typing) < TYPING_MAX:
             self._typing[stream, user_id] = self._desk.monotonic_s() + TYPING_S
@@ -76,10 +78,19 @@ class Hints:
             self._typing.pop((stream, user_id), None)
         self._tell_typing(stream, user_id, on=op.on)
 
-    async def _blocked_in(self, tenant: str, conversation_id: str, user_id: str) -> bool:
-        members = await self._desk.views.timeline.member_ids(tenant, conversation_id)
-        others = [member for member in members if member != user_id]
-        return bool(others) and await self._desk.views.directory.blocked(tenant, user_id, others[0])
+    async def _not_listening(self, tenant: str, user_id: str, conversation_id: str) -> Problem:
+        await self._desk.views.caught_up(self._desk.head_positions())
+        access = await self._desk.views.timeline.access(tenant, user_id, conversation_id)
+        if access is None:
+            return Problem("not_found", "there is no such conversation")
+        if access.dissolved and access.role is not None:
+            return Problem("gone", "the group is dissolved")
+        return Problem("forbidden", "you are no member")
+
+    async def _blocked(self, tenant: str, conversation_id: str) -> bool:
+        """Whether a block stands in a pair; asked of the record, since the views linger."""
+        state = await self._desk.peek(tenant, conversation_id)
+        return isinstance(state, DirectState) and bool(state.blockers)
 
     def _lapse(self) -> None:
         self._typing_timer = None
@@ -104,45 +115,55 @@ class Hints:
     async def subscribe_presence(self, session: SocketSession, op: ops.PresenceOf) -> None:
         """Replace the session's list and tell it how those stand whom it may see. Raises Problem(`validation_failed`)."""
         if len(op.users) > ops.PRESENCE_USERS_MAX:
-            raise Problem("validation_failed", f"users: at most {ops.PRESENCE_USERS_MAX}")
+            raise invalid("users", f"at most {ops.PRESENCE_USERS_MAX}")
         if not all(is_user_id(user) for user in op.users):
-            raise Problem("validation_failed", "users: a list of user ids")
+            raise invalid("users", "a list of user ids")
         self._unwatch(session)
-        session.presence_users = frozenset(op.users)
+        wanted = session.presence_users = frozenset(op.users)
         tenant = session.user[0]
-        for user_id in session.presence_users:
+        for user_id in wanted:
             self._watchers.setdefault((tenant, user_id), {})[session] = None
-        for user_id in op.users:
-            if await self._may_see(session, user_id):
+        await self._desk.views.caught_up(self._desk.head_positions())
+        for user_id in dict.fromkeys(op.users):
+            groups = await self._groups_of(tenant, user_id)
+            seen = await self._may_see(session, user_id, groups)
+            if session.ended or session.presence_users is not wanted:
+                return  # A later list has replaced this one.
+            if seen:
                 session.hint(self._presence_frame(tenant, user_id))
 
     def presence_changed(self, tenant: str, user_id: str) -> None:
         """Somebody came or went: tell those who watch and may know."""
         watchers = self._watchers.get((tenant, user_id))
         if watchers and not self._closed:
-            self._desk.start(self._tell_presence(tenant, user_id, tuple(watchers)))
+            self._desk.start(self._tell_presence, tenant, user_id, tuple(watchers))
 
     async def _tell_presence(self, tenant: str, user_id: str, watchers: tuple[SocketSession, ...]) -> None:
-        frame = self._presence_frame(tenant, user_id)
+        await self._desk.views.caught_up(self._desk.head_positions())
+        groups = await self._groups_of(tenant, user_id)
         for session in watchers:
-            if user_id in session.presence_users and await self._may_see(session, user_id):
-                session.hint(frame)
+            if await self._may_see(session, user_id, groups) and user_id in session.presence_users:
+                # As it stands now: two changes may overtake each other on their way here, the last word is the same.
+                session.hint(self._presence_frame(tenant, user_id))
 
     def _presence_frame(self, tenant: str, user_id: str) -> bytes:
         row = msgspec.to_builtins(self._desk.presence.row(tenant, user_id))
         return self.frame({"op": "presence", "last_seen": None, **row})
 
-    async def _may_see(self, session: SocketSession, user_id: str) -> bool:
+    async def _groups_of(self, tenant: str, user_id: str) -> frozenset[str]:
+        accesses = await self._desk.views.timeline.user_conversations(tenant, user_id)
+        return frozenset(
+            access.stream for access in accesses.values() if access.current and access.kind == "group"
+        )
+
+    async def _may_see(self, session: SocketSession, user_id: str, groups: frozenset[str]) -> bool:
         """Members of a common group may, unless one blocks the other; everybody may see himself."""
         tenant, asker = session.user
         if asker == user_id:
             return True
-        theirs = await self._desk.views.timeline.user_conversations(tenant, user_id)
-        shared = any(
-            access.current and access.kind == "group" and qualified(tenant, name) in session.streams
-            for name, access in theirs.items()
+        return not groups.isdisjoint(session.streams) and not await self._desk.views.directory.blocked(
+            tenant, asker, user_id
         )
-        return shared and not await self._desk.views.directory.blocked(tenant, asker, user_id)
 
     def _unwatch(self, session: SocketSession) -> None:
         tenant = session.user[0]
@@ -170,17 +191,19 @@ class Hints:
         self._received.move_to_end((stream, user_id))
         if len(self._received) > RECEIVED_MAX:
             self._received.popitem(last=False)
-        self._desk.start(self._tell_receipt(tenant, user_id, conversation_id, {"received": seq}))
+        self._desk.start(self._tell_receipt, tenant, user_id, conversation_id, {"received": seq})
 
     async def _tell_receipt(
         self, tenant: str, user_id: str, conversation_id: str, mark: Mapping[str, int]
     ) -> None:
-        """To the other members of small conversations and to one's own devices."""
+        """To the other members of small conversations and to one's own devices; nothing passes between a pair with a block."""
         frame = self.frame({"op": "receipt", "conversation_id": conversation_id, "user_id": user_id, **mark})
-        members = await self._desk.views.timeline.member_ids(tenant, conversation_id)
+        state = await self._desk.peek(tenant, conversation_id)
         for session in tuple(self._desk.interest.sessions_of(tenant, user_id)):
             session.hint(frame)
-        if len(members) > RECEIPT_MEMBERS_MAX:
+        if isinstance(state, GroupState) and len(state.members) > RECEIPT_MEMBERS_MAX:
+            return
+        if isinstance(state, DirectState) and state.blockers:
             return
         for session in tuple(self._desk.interest.listeners(qualified(tenant, conversation_id))):
             if session.user[1] != user_id:
@@ -194,41 +217,54 @@ class Hints:
         tenant, name = split(stream)
         if isinstance(event, ReadMarked):
             user_id = name.removeprefix("inbox:")
-            self._soil(tenant, user_id, event.conversation_id)
-            self._desk.start(
-                self._tell_receipt(tenant, user_id, event.conversation_id, {"read": event.read_seq})
-            )
+            self._soil(tenant, user_id, event.conversation_id, own=True)
+            mark = {"read": event.read_seq}
+            self._desk.start(self._tell_receipt, tenant, user_id, event.conversation_id, mark)
         elif isinstance(event, ConversationSettingsChanged):
-            self._soil(tenant, name.removeprefix("inbox:"), event.conversation_id)
+            self._soil(tenant, name.removeprefix("inbox:"), event.conversation_id, own=True)
         elif changes_numbers(event):
             listeners = self._desk.interest.listeners(stream)
             if len(listeners) <= NUMBERS_LISTENERS_MAX:
                 for session in listeners:
                     self._soil(tenant, session.user[1], name)
 
-    def _soil(self, tenant: str, user_id: str, conversation_id: str) -> None:
-        if len(self._dirty) < INBOX_DIRTY_MAX:
-            self._dirty[tenant, user_id, conversation_id] = None
-        if self._inbox_timer is None and not self._closed:
+    def _soil(self, tenant: str, user_id: str, conversation_id: str, *, own: bool = False) -> None:
+        """`own`: the user's own doing, which is told to his devices even if he is no member any more."""
+        if not self._desk.interest.sessions_of(tenant, user_id):
+            return
+        entry = (tenant, user_id, conversation_id)
+        if entry in self._dirty or len(self._dirty) < INBOX_DIRTY_MAX:
+            self._dirty[entry] = own or self._dirty.get(entry, False)
+        self._tell_later()
+
+    def _tell_later(self) -> None:
+        """One round at a time, at least `INBOX_S` after the one before."""
+        if self._dirty and self._inbox_timer is None and not self._telling and not self._closed:
             self._inbox_timer = self._schedule(INBOX_S, self._tell_inboxes)
 
     def _tell_inboxes(self) -> None:
         self._inbox_timer = None
         dirty, self._dirty = self._dirty, {}
-        if dirty and not self._closed:
-            self._desk.start(self._tell_numbers(tuple(dirty)))
+        if dirty and not self._closed and self._desk.start(self._tell_numbers, dirty):
+            self._telling = True
 
-    async def _tell_numbers(self, dirty: tuple[tuple[str, str, str], ...]) -> None:
-        await self._desk.views.caught_up(self._desk.head_positions())
-        for tenant, user_id, conversation_id in dirty:
-            sessions = tuple(self._desk.interest.sessions_of(tenant, user_id))
-            if not sessions:
-                continue
-            numbers = await self._desk.views.inbox.numbers(tenant, user_id, conversation_id)
-            if numbers is None:
-                continue
-            frame = self.frame(
-                {"op": "inbox", "conversation_id": conversation_id, **msgspec.to_builtins(numbers)}
-            )
-            for session in sessions:
+    async def _tell_numbers(self, dirty: Mapping[tuple[str, str, str], bool]) -> None:
+        try:
+            await self._desk.views.caught_up(self._desk.head_positions())
+            for (tenant, user_id, conversation_id), own in dirty.items():
+                await self._tell_number(tenant, user_id, conversation_id, own=own)
+        finally:
+            self._telling = False
+            self._tell_later()
+
+    async def _tell_number(self, tenant: str, user_id: str, conversation_id: str, *, own: bool) -> None:
+        numbers = await self._desk.views.inbox.numbers(tenant, user_id, conversation_id)
+        if numbers is None:
+            return
+        frame = self.frame(
+            {"op": "inbox", "conversation_id": conversation_id, **msgspec.to_builtins(numbers)}
+        )
+        stream = qualified(tenant, conversation_id)
+        for session in tuple(self._desk.interest.sessions_of(tenant, user_id)):
+            if own or stream in session.streams:
                 session.hint(frame)

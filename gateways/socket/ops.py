@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -183,6 +184,14 @@ def reference_of(payload: bytes) -> str | None:
         return _reference.decode(payload).ref
     except (msgspec.DecodeError, RecursionError):
         return None
+
+
+def check_have(have: Mapping[str, int]) -> None:
+    """Raises `validation_failed` for what no client can have. Names that mean nothing to the caller are left out later."""
+    if len(have) > HAVE_NAMES_MAX:
+        raise invalid("have", f"at most {HAVE_NAMES_MAX} conversations")
+    if any(not 0 <= seq < 2**63 for seq in have.values()):
+        raise invalid("have", "every seq is 0 or more and fits 64 bits")
 
 
 def bad_reference(ref: str | None) -> Problem | None:

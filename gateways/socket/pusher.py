@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from domain.direct import DirectOpened
 from domain.event import Event
-from domain.group import GroupCreated, MemberAdded, MemberLeft, MemberRemoved
+from domain.group import GroupCreated, GroupDissolved, MemberAdded, MemberLeft, MemberRemoved
 from domain.inbox import ConversationSettingsChanged, ReadMarked
 from domain.streams import split
 from domain.talk import MessagePosted, MessageRecalled
@@ -85,12 +85,12 @@ class Pusher:
 
     def _to_user(self, row: Recorded, tenant: str, user_id: str) -> None:
         sessions = self._interest.sessions_of(tenant, user_id)
-        if not sessions:
-            return
-        frame = self._frame("me", row)
-        for session in sessions:
-            session.deliver(row.stream, row.seq or 0, frame)
-        self.counters.deliveries += len(sessions)
+        if sessions:
+            frame = self._frame("me", row)
+            for session in sessions:
+                session.deliver(row.stream, row.seq or 0, frame)
+            self.counters.deliveries += len(sessions)
+        # The others hear of a mark also when its owner, who may have come by REST, has no socket.
         if isinstance(row.event, ReadMarked | ConversationSettingsChanged):
             self._touched(row.stream, row)
 
@@ -110,6 +110,9 @@ class Pusher:
                 self._interest.listen(session, stream)
 
     def _end_listening(self, tenant: str, stream: str, event: Event) -> None:
+        if isinstance(event, GroupDissolved):
+            for session in tuple(self._interest.listeners(stream)):
+                self._interest.unlisten(session, stream)
         if not isinstance(event, MemberLeft | MemberRemoved):
             return
         for session in self._interest.sessions_of(tenant, event.user_id):

@@ -38,6 +38,8 @@ def test_the_description_is_checked_in() -> None:
 def test_the_description_says_what_every_call_needs() -> None:
     document: dict[str, Any] = openapi()
     assert document["openapi"].startswith("3.1")
+    for name, response in document["components"]["responses"].items():
+        assert list(response["content"]) == ["application/problem+json"], name
     operations = [
         (path, method, operation)
         for path, methods in document["paths"].items()
@@ -46,8 +48,10 @@ def test_the_description_says_what_every_call_needs() -> None:
     assert len({operation["operationId"] for _, _, operation in operations}) == len(operations)
     for path, method, operation in operations:
         for status, response in operation["responses"].items():
-            wanted = "application/problem+json" if status >= "400" else "application/json"
-            assert list(response["content"]) == [wanted], (path, method, status)
+            if status >= "400":
+                assert response == {"$ref": f"#/components/responses/Problem{status}"}, (path, method)
+            else:
+                assert list(response["content"]) == ["application/json"], (path, method, status)
         assert {"422", "429", "503"} <= set(operation["responses"])
     secured = {
         operation["operationId"]
@@ -160,11 +164,12 @@ async def test_pages_of_messages(built: House) -> None:
     path = f"/v1/conversations/{room}/messages?limit=3"
 
     async def walk(query: str) -> list[list[int]]:
-        pages, following = [], query
-        while following:
+        pages: list[list[int]] = []
+        following: str | None = query
+        while following is not None:
             document = (await ann.call("GET", f"{path}{following}")).json()
             pages.append([row["seq"] for row in document["data"]])
-            following = f"{query}&cursor={document['next']}" if document["next"] else ""
+            following = f"{query}&cursor={document['next']}" if document["next"] else None
         return pages
 
     assert await walk("") == [[6, 7, 8], [3, 4, 5], [2]]
