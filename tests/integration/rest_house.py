@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from commands.accounts import Accounts
@@ -135,6 +136,7 @@ class House:
     accounts: Accounts
     app_keys: AppKeys
     services: RestServices
+    app: FastAPI
     client: httpx.AsyncClient
 
     def __init__(self) -> None:
@@ -237,7 +239,8 @@ async def house(
             readiness=lambda: built.ready,
             registry=CollectorRegistry(),
         )
-        transport = httpx.ASGITransport(build_app(built.services), raise_app_exceptions=False)
+        built.app = build_app(built.services)
+        transport = httpx.ASGITransport(built.app, raise_app_exceptions=False)
         built.client = httpx.AsyncClient(transport=transport, base_url="http://minutebook.test")
         stack.push_async_callback(built.client.aclose)
         yield built

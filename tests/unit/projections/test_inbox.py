@@ -128,7 +128,7 @@ async def test_what_is_out_of_bounds_is_refused(tmp_path: Path) -> None:
             ({}, {"cursor": "x"}),
         ):
             with pytest.raises(Problem, match="validation_failed"):
-                await views.inbox.sync(TENANT, "bob", have, **asked)  # type: ignore[arg-type]
+                await views.inbox.sync(TENANT, "bob", have, **asked)
 
 
 async def test_a_hello_serves_the_newest_and_leaves_the_rest_behind(

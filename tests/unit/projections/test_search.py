@@ -33,7 +33,7 @@ TEXTS = (
 
 
 @pytest.mark.parametrize(
-    ("query", "found"),
+    "query, found",
     [
         ("quick", [0]),
         ("QUI", [0]),
