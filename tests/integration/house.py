@@ -300,7 +300,7 @@ async def open_house(folder: Path, **flags: Any) -> AsyncIterator[House]:
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         running = tasks.create_task(http.serve())
         stack.callback(setattr, http, "should_exit", True)
-        while not http.started and not running.done():
+        while not http.started and not running.done():  # noqa: ASYNC110
             await asyncio.sleep(0)
         port = http.servers[0].sockets[0].getsockname()[1]
         rest = await stack.enter_async_context(RestClient(f"http://127.0.0.1:{port}"))
