@@ -11,6 +11,7 @@ import pytest
 from domain.errors import Problem
 from domain.inbox import ConversationSettingsChanged, ReadMarked
 from projections import syncing
+from projections.runner import RunnerSettings
 from projections.shapes import SyncAnswer
 from projections.views import Views
 from tests.unit.projections.world import World, rows, views_of
@@ -109,7 +110,8 @@ async def test_a_sync_lists_the_newest_events_of_others(tmp_path: Path) -> None:
 async def test_a_sync_from_the_future_is_reset(tmp_path: Path) -> None:
     world = World()
     await chatty(world, groups=1)
-    async with views_of(world, tmp_path) as views:
+    async with views_of(world, tmp_path, RunnerSettings(linger_ms=60_000)) as views:
+        await views.caught_up(world.positions())
         await world.say("g_0", "alice", "lingering")
         answer = await views.inbox.sync(TENANT, "bob", {"g_0": 8}, only=True)
         assert not answer.conversations["g_0"].reset, "the view only lingered"
