@@ -21,6 +21,7 @@ from tests.integration.rest_house import house
 
 pytestmark = pytest.mark.slow
 EXAMPLES = 6
+HEADERS_TOO_LARGE = 431
 _CHECKS = [
     CHECKS.get_one(name)
     for name in (
@@ -107,7 +108,9 @@ _SETTINGS = settings(
 
 def _check(case: Any, address: str, headers: dict[str, str]) -> None:
     response = case.call(base_url=address, headers=headers)
-    case.validate_response(response, checks=_CHECKS, headers=headers)
+    # What does not fit into a request line is refused as such, which the check of wrong data does not know.
+    checks = _CHECKS[:3] if response.status_code == HEADERS_TOO_LARGE else _CHECKS
+    case.validate_response(response, checks=checks, headers=headers)
     if response.status_code >= 500:
         problem = response.json()
         assert problem["code"] in ("unavailable", "overloaded"), problem
@@ -128,4 +131,4 @@ def test_without_a_token(case: Any, served: tuple[str, str]) -> None:
     response = case.call(base_url=address)
     case.validate_response(response, checks=_CHECKS[:3])
     if {"bearer": []} in case.operation.definition.raw.get("security", []):
-        assert response.status_code in (401, 404, 405)
+        assert response.status_code in (401, 404, 405, HEADERS_TOO_LARGE)
