@@ -71,6 +71,7 @@ def everything(snapshot: Snapshot) -> Model:
     return found
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(batches=BATCHES)
 def test_a_store_is_a_dictionary_with_all_or_nothing_batches(
@@ -106,6 +107,7 @@ def test_a_store_is_a_dictionary_with_all_or_nothing_batches(
             store.close()
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     rows=st.lists(st.tuples(NAMES, NUMBERS, st.one_of(st.none(), st.binary(max_size=3))), max_size=15),
