@@ -28,6 +28,7 @@ TASK_OWNERS = {
     "tests/unit/test_client_rest.py": "Each test awaits the call that it left waiting.",
     "tests/unit/test_client_session.py": "Each test awaits the call that it left waiting.",
     "tests/unit/test_client_socket.py": "Each test awaits the call that it left waiting.",
+    "projections/runner.py": "`Runner` keeps its one task, the pump, and `close` drains and awaits it.",
     "commands/tasks.py": "The owner: keeps every task it starts, reports its failure, closes them.",
 }
 
