@@ -288,10 +288,13 @@ class WebSocket(Outlet):
         if transport.is_closing():
             return
         self._resume_transport()
-        if transport.can_write_eof():
-            transport.write_eof()
-        else:
-            transport.close()  # TLS knows no half-close
+        try:
+            if transport.can_write_eof():
+                transport.write_eof()
+            else:
+                transport.close()  # TLS knows no half-close
+        except OSError:  # the peer has cut the connection already
+            transport.abort()
 
     def _notify_closed(self) -> None:
         handler, self._handler = self._handler, None
