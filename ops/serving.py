@@ -17,6 +17,7 @@ import uvicorn
 from typing_extensions import override
 
 from gateways.rest.metrics import build_metrics_app
+from gateways.rest.protocol import BoundedHttpProtocol
 from ops.settings import Settings
 from ops.wiring import EmbeddedServer, embedded_server
 
@@ -68,7 +69,7 @@ def _http(app: Any, settings: Settings, **options: Any) -> _Server:
         uvicorn.Config(
             app,
             loop="none",
-            http="httptools",
+            http=BoundedHttpProtocol,
             lifespan="off",
             log_config=None,
             access_log=False,

@@ -18,7 +18,8 @@ from gateways.rest.problems import problem_of, problem_response, unexpected
 
 BODY_BYTES_MAX = 256 * 1024
 HEADER_BYTES_MAX = 32 * 1024
-REQUEST_LINE_BYTES_MAX = 8 * 1024
+REQUEST_LINE_BYTES_MAX = 16 * 1024
+"""Room for the longest list of users that a call may name."""
 CONTENT_SECURITY_POLICY_API = "default-src 'none'; frame-ancestors 'none'"
 """Of every answer that brings no policy of its own; pages do."""
 _SECURITY_HEADERS: Sequence[tuple[bytes, bytes]] = (

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from fastapi import Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from typing_extensions import override
 
-from domain.errors import FieldError, Problem
+from domain.errors import FieldError, Problem, invalid
 from gateways.json import strict_json
 from gateways.rest.problems import answer_of
 
@@ -42,6 +43,7 @@ class StrictRoute(APIRoute):
         async def handler(request: Request) -> Response:
             try:
                 await self.admit(request)
+                _check_address(request)
                 if body_wanted:
                     await _read_json(request, body_required)
                 _check_query(request, known)
@@ -88,6 +90,16 @@ async def _read_json(request: Request, required: bool) -> None:
         raise Problem("unsupported_media_type", "the body must be application/json")
     # FastAPI asks the request for its JSON; this is what it finds, and the body is parsed once.
     request._json = strict_json(body)  # noqa: SLF001
+
+
+def _check_address(request: Request) -> None:
+    """Refuse escapes that are no UTF-8: the server would have put replacement characters into their place."""
+    scope = request.scope
+    for part, text in (("path", scope.get("raw_path") or b""), ("query", scope["query_string"])):
+        try:
+            unquote_to_bytes(text).decode("utf-8")
+        except UnicodeDecodeError:
+            raise invalid(part, "is not UTF-8") from None
 
 
 def _check_query(request: Request, known: frozenset[str]) -> None:
