@@ -63,6 +63,10 @@ class Line:
     def __init__(self, person: Person | None) -> None:
         self.person = person
         self.frames: list[Frame] = []
+        self.answered: set[str] = set()
+        """The refs that came back."""
+        self.newest: dict[str, int] = {}
+        """The last seq that came of each conversation."""
         self.close_code: int | None = None
         self.close_reason = ""
         self._socket: WebSocket | None = None
@@ -74,7 +78,16 @@ class Line:
         self._socket = await open_websocket(url, self._text, self._closed)
 
     def _text(self, payload: bytes) -> None:
-        self.frames.append(json.loads(payload))
+        frame = json.loads(payload)
+        self.frames.append(frame)
+        if frame.get("ref") is not None:
+            self.answered.add(frame["ref"])
+        if frame["op"] == "event":
+            self.newest[frame["conversation_id"]] = frame["seq"]
+        elif frame["op"] == "events":
+            for name, part in frame["conversations"].items():
+                if part.get("events"):
+                    self.newest[name] = part["events"][-1]["seq"]
         self._changed.set()
 
     def _closed(self, code: int, reason: str) -> None:
@@ -125,7 +138,8 @@ class Line:
         answer: list[Frame] = []
 
         def look() -> bool:
-            answer.extend(frame for frame in self.frames if frame.get("ref") == ref)
+            if ref in self.answered:
+                answer.extend(frame for frame in self.frames if frame.get("ref") == ref)
             if not answer and self.close_code is not None:
                 raise AssertionError(f"closed {self.close_code} {self.close_reason}")
             return bool(answer)
