@@ -93,6 +93,7 @@ async def test_unknown_users_and_wrong_passwords_answer_alike(built: House) -> N
 
 async def test_sessions_are_listed_and_ended(built: House) -> None:
     ann = await built.person("ann")
+    built.clock.now += 1
     other = await built.log_in("ann", "phone", "mobile")
     closed: list[tuple[str, ...]] = []
     built.sessions.on_closed(lambda *ended: closed.append(ended))
