@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.crash, pytest.mark.e2e, pytest.mark.slow, pytest.mark.
 
 USERS = ("ann", "bob", "carl", "dora")
 PASSWORD = "a quiet afternoon"
-ROUNDS = 12
+ROUNDS = 10
 IN_FLIGHT = 25
 CATCH_UP_S = 30.0
 
