@@ -115,7 +115,13 @@ class SocketDesk:
         return SocketSession(self)
 
     def _origin_allowed(self, origin: str, host: str | None) -> bool:
-        return origin in self._origins or (host is not None and urlsplit(origin).netloc == host)
+        if origin in self._origins:
+            return True
+        try:
+            own = urlsplit(origin).netloc
+        except ValueError:  # what no browser sends
+            return False
+        return host is not None and own.lower() == host.lower()
 
     def await_hello(self, session: SocketSession) -> None:
         """The session has 5 s to say hello. One timer for all of them, in order of arrival."""
