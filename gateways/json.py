@@ -127,13 +127,10 @@ def strict_json(body: bytes, max_depth: int = DEPTH_MAX) -> Any:
 def _is_plainly_strict(payload: bytes) -> bool:
     """Whether cheap checks prove a frame strict; False proves nothing.
 
-    Without backslashes and without numbers that are not integers, what is written back compactly can only
-    be shorter than what came in, by whitespace or by the first of two repeated keys: the same length means
-    neither. At most as many brackets as levels bound the depth; without nineteen digits in a row no integer
-    passes 64 bits.
+    Without numbers that are not integers, what is written back compactly can only be shorter than what came in
+    (by whitespace, longer escapes, or the first of two repeated keys): the same length means none of them. At
+    most as many brackets as levels bound the depth; without nineteen digits in a row no integer passes 64 bits.
     """
-    if b"\\" in payload:
-        return False
     digits = payload.translate(_DIGITS_ONLY, b"{[")
     if len(payload) - len(digits) > DEPTH_MAX or _RUN_OF_DIGITS in digits:
         return False

@@ -306,3 +306,17 @@ def _shuffled(value: Any, random: Any) -> Any:
 @pytest.mark.parametrize("one, other", [(1, True), ("1", 1), (1, 1.5), ([], {}), (None, 0), ([1, 2], [2, 1])])
 def test_canonical_json_differs_for_different_values(one: Any, other: Any) -> None:
     assert canonical_json(one) != canonical_json(other)
+
+
+def test_writing_a_character_back_is_never_longer() -> None:
+    """What the short way rests on, for every way to write every character of the first plane that is short."""
+    encode = msgspec.json.Encoder().encode
+    for code in (*range(0x300), 0x2028, 0x2029, 0xFEFF, 0xFFFD, 0xFFFF):
+        sources = [b'"\\u%04x"' % code, b'"\\u%04X"' % code]
+        if code >= 0x20 and chr(code) not in '"\\':
+            sources.append(b'"' + chr(code).encode() + b'"')
+        for source in sources:
+            assert len(encode(_anything.decode(source))) <= len(source), source
+    for escape in b'"\\/bfnrt':
+        source = b'"\\%c"' % escape
+        assert len(encode(_anything.decode(source))) <= len(source), source
