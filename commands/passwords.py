@@ -56,7 +56,9 @@ class Passwords:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="argon2")
         self._waiting_max = waiting_max
         self._waiting = 0
-        self._nobodys_hash: str | None = None
+        # Made ahead, so that the first unknown user takes no longer than the others; the pool's threads take
+        # their work in order, so whoever waits for it waits for a hash that runs already.
+        self._nobodys_hash = self._pool.submit(self._hasher.hash, _NOBODYS_PASSWORD)
 
     async def hash(self, password: str) -> bytes:
         """The hash, with its parameters. Raises `overloaded` when the pool is full."""
@@ -68,9 +70,7 @@ class Passwords:
 
     def _verify(self, stored: bytes | None, password: str) -> bool:
         if stored is None:
-            if self._nobodys_hash is None:
-                self._nobodys_hash = self._hasher.hash(_NOBODYS_PASSWORD)
-            self._fits(self._nobodys_hash, password)
+            self._fits(self._nobodys_hash.result(), password)
             return False
         return self._fits(stored.decode("ascii", "replace"), password)
 
@@ -79,12 +79,6 @@ class Passwords:
             return self._hasher.verify(stored, password)
         except (VerificationError, InvalidHashError, UnicodeEncodeError):
             return False
-
-    async def warm(self) -> None:
-        """Make the hash that unknown users are compared with, so that the first of them does not take twice
-        the time.
-        """
-        await self.verify(None, _NOBODYS_PASSWORD)
 
     async def _run(self, work: Callable[[], T]) -> T:
         if self._waiting >= self._waiting_max:
