@@ -15,10 +15,14 @@ _ADDRESS = re.compile(rb"http://[\w.\[\]:]+")
 
 
 class ServerProcess:
-    """`minutebook serve --port 0` over a folder; `url` is where it listens now. Its log stands beside the folder."""
+    """`minutebook serve` over a folder, at any free port unless one is given; `url` is where it listens now.
 
-    def __init__(self, data: Path, **environment: str) -> None:
+    Its log stands beside the folder.
+    """
+
+    def __init__(self, data: Path, *, port: int = 0, **environment: str) -> None:
         self.data = data
+        self.port = port
         self.url = ""
         self._environment = {**os.environ, "MINUTEBOOK_RATE_LIMIT": "off", **environment}
         self._process: asyncio.subprocess.Process | None = None
@@ -39,7 +43,7 @@ class ServerProcess:
         with self.data.with_suffix(".log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 command,
-                *("serve", "--port", "0", "--data", str(self.data)),
+                *("serve", "--port", str(self.port), "--data", str(self.data)),
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
                 env=self._environment,

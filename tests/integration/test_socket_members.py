@@ -63,6 +63,31 @@ async def test_hidden_history_stays_hidden(house: House) -> None:
     assert "before" not in str(line.frames)
 
 
+@pytest.mark.parametrize("visible, seqs", [(False, [3, 4, 5, 8, 9]), (True, [1, 2, 3, 4, 5, 6, 7, 8, 9])])
+async def test_who_comes_back_sees_the_ranges_he_was_there(
+    house: House, visible: bool, seqs: list[int]
+) -> None:
+    ann, carl = await house.people("ann", "carl")
+    group = await ann.group(history_visible=visible)
+    await ann.post(group)
+    await ann.rest.add_members(group, ["carl"])
+    await ann.post(group)
+    await ann.rest.remove_member(group, "carl")
+    gone = await carl.line({group: 0})
+    await gone.next("events", complete=True)
+    await ann.post(group)
+    await ann.post(group)
+    await ann.rest.add_members(group, ["carl"])
+    await ann.post(group)
+    await gone.next("event", conversation_id=group, seq=9)
+    assert gone.seqs(group) == [seq for seq in seqs if seq not in {6, 7}]
+    line = await carl.line({group: 0})
+    await line.next("events", complete=True)
+    assert line.seqs(group) == seqs
+    part = line.of("events")[0]["conversations"][group]
+    assert (part["first_seq"], part["head"], part["unread"]) == (1 if visible else 8, 9, 1)
+
+
 async def test_who_is_removed_hears_it_and_nothing_after(house: House) -> None:
     ann, bob = await house.people("ann", "bob")
     group = await ann.group()

@@ -1,0 +1,113 @@
+"""A server that is stopped or killed, seen from its sockets and from the client that reconnects by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from client import ChatSession
+from client.frames import Event
+from client.rest import RestClient
+from tests.e2e.process import ServerProcess
+from tests.integration.house import Line
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(120)]
+
+PASSWORD = "a quiet afternoon"
+
+
+def free_port() -> int:
+    """A port that nobody listens on, for a server that must come back to it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.asynccontextmanager
+async def running(data: Path, port: int = 0, **environment: str) -> AsyncIterator[ServerProcess]:
+    """A server process that does not outlive the test."""
+    server = ServerProcess(data, port=port, **environment)
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.kill()
+
+
+async def test_a_stop_asks_to_reconnect_then_closes_1012_and_keeps_what_was_acknowledged(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path / "data", MINUTEBOOK_DRAIN_S="0.5") as server:
+        async with RestClient(server.url) as rest:
+            await rest.create_user("ann", PASSWORD)
+            token = (await rest.log_in("ann", PASSWORD, "d1")).access_token
+        line, silent = Line(None), Line(None)
+        for connecting in (line, silent):
+            await connecting.connect(server.socket_url)
+        line.say("hello", token=token)
+        await line.next("welcome")
+        ack = await line.ask("send", to="ann", client_msg_id="k", content={"kind": "text", "text": "x"})
+        assert await server.stop() == 0
+        assert 0 <= (await line.next("reconnect"))["after_ms"] <= 5_000
+        assert (await line.ended(), await silent.ended()) == (1012, 1012)
+        await server.start()
+        async with RestClient(server.url) as rest:
+            token = (await rest.log_in("ann", PASSWORD, "d1")).access_token
+        again = Line(None)
+        await again.connect(server.socket_url)
+        again.say("hello", token=token, have={ack["conversation_id"]: 0})
+        await again.next("events", complete=True)
+        assert again.seqs(ack["conversation_id"]) == [1, 2]
+        replay = await again.ask("send", to="ann", client_msg_id="k", content={"kind": "text", "text": "x"})
+        assert replay == {**ack, "ref": replay["ref"], "replayed": True}
+        again.close()
+
+
+async def test_the_client_misses_nothing_and_sends_once_over_kills(tmp_path: Path) -> None:
+    port = free_port()
+    data = tmp_path / "data"
+    async with running(data) as first:
+        async with RestClient(first.url) as rest:
+            for user_id in ("ann", "bob"):
+                await rest.create_user(user_id, PASSWORD)
+            tokens = await rest.log_in("ann", PASSWORD, "d0")
+            group = str(
+                (await rest.as_user(tokens.access_token).create_group("room", ["bob"])).conversation_id
+            )
+        assert await first.stop() == 0
+    got: list[int] = []
+    arrived = asyncio.Event()
+    async with (
+        running(data, port=port) as server,
+        RestClient(f"http://127.0.0.1:{port}") as rest,
+        ChatSession.by_password(rest, "ann", PASSWORD, "d1") as ann,
+        ChatSession.by_password(rest, "bob", PASSWORD, "d1", have={group: 2}) as bob,
+    ):
+
+        async def listen() -> None:
+            async for delivery in bob.events():
+                if isinstance(delivery, Event) and delivery.conversation_id == group:
+                    got.append(delivery.seq)
+                    arrived.set()
+
+        async with asyncio.TaskGroup() as tasks:
+            listening = tasks.create_task(listen())
+            seqs: list[int] = []
+            for _ in range(3):
+                sends = [tasks.create_task(ann.send(group, f"{len(seqs)}-{number}")) for number in range(30)]
+                seqs.append((await sends[4]).seq)
+                await server.kill()
+                await server.start()
+                seqs += [(await send).seq for send in sends[:4] + sends[5:]]
+            async with asyncio.timeout(30):
+                while max(seqs) not in got[-1:]:
+                    arrived.clear()
+                    await arrived.wait()
+            listening.cancel()
+    assert sorted(seqs) == list(range(3, 93))
+    assert got == list(range(3, 93))
