@@ -36,7 +36,7 @@ def stream_page(
     db: sqlite3.Connection, shard: int, stream: str, after_version: int, limit: int
 ) -> Sequence[Commit]:
     """Commits of a stream that reach beyond a version."""
-    values = {"shard": shard, "stream": stream, "after": max(after_version, 0), "limit": limit}
+    values = {"shard": shard, "stream": stream, "after": after_version, "limit": limit}
     return [commit_of(row) for row in db.execute(_STREAM_PAGE, values)]
 
 
