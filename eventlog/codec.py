@@ -152,7 +152,7 @@ class EventCodec:
                 version,
                 stored.seq,
                 number,
-                self._event(stored, commit.at),
+                self.event_of(stored, commit.at),
                 commit.shard,
                 commit.position,
                 commit.key,
@@ -165,7 +165,11 @@ class EventCodec:
             number += 1
         return Committed(commit, tuple(rows))
 
-    def _event(self, stored: StoredEvent, at: int) -> Event:
+    def event_of(self, stored: StoredEvent, at: int) -> Event:
+        """The event of a stored one, brought to the present schema, its body opened.
+
+        Raises UnknownEventError, UnknownKeyError.
+        """
         body: bytes | None = None
         if stored.body:
             body = self._sealing.open(stored.actor, stored.key_id or "", bytes(stored.body))

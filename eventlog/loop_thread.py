@@ -21,6 +21,11 @@ class LoopThread:
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
         self._thread.start()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether `run` may be called."""
+        return not self._loop.is_closed()
+
     def run(self, work: Coroutine[Any, Any, R]) -> R:
         """The result of `work`, or its exception."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
