@@ -5,9 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping, Sequence
 
+import structlog
+
 from eventlog.port import LogUnavailableError, OutcomeUnknownError, Refusal, RefusalReason, ShardOutcome
 from eventlog.record import Commit
 from eventlog.sqlite_schema import COLUMNS, INSERT, commit_of, row_id, row_of
+
+_log = structlog.get_logger(__name__)
 
 CHECKPOINT_IDLE_PAGES = 250
 """WAL pages (estimated) worth a checkpoint when no flush waits."""
@@ -33,11 +37,12 @@ class LogWriter:
         if not documents:
             return {shard: ShardOutcome(0) for shard in batches}
         try:
+            self._roll_back()
             self._db.execute("BEGIN IMMEDIATE")
             self._check_dense(batches)
             refusals = self._insert(documents, batches)
         except BaseException as error:
-            self._roll_back()
+            self._abandon()
             if isinstance(error, sqlite3.Error):
                 raise LogUnavailableError(_named(error)) from error
             raise
@@ -105,7 +110,7 @@ class LogWriter:
         try:
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
-            self._roll_back()
+            self._abandon()
             # The commit record is the last thing written to the WAL: when the disk was full, it is not there.
             # After any other error it may be, and a recovery after a crash would find it.
             if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
@@ -115,10 +120,14 @@ class LogWriter:
     def _roll_back(self) -> None:
         """End a transaction that did not reach its commit; SQLite has often done so itself."""
         if self._db.in_transaction:
-            try:
-                self._db.execute("ROLLBACK")
-            except sqlite3.Error as error:
-                raise LogUnavailableError(f"cannot roll back: {_named(error)}") from error
+            self._db.execute("ROLLBACK")
+
+    def _abandon(self) -> None:
+        """As `_roll_back`, but never hides the error it follows; the next append tries again before it begins."""
+        try:
+            self._roll_back()
+        except sqlite3.Error as error:
+            _log.error("the log cannot roll back", error=_named(error))
 
     def idle(self) -> None:
         """Use a pause between flushes."""
