@@ -231,6 +231,17 @@ class SocketDesk:
         """The durable state of a conversation that is known to exist. Raises Problem."""
         return await self._desk.peek(tenant, conversation_id)
 
+    def release_slowly(self, session: SocketSession) -> None:
+        """Let what a burst brought leave in portions."""
+        if self._tasks.full:
+            session.close(1012, "too busy; reconnect")
+        else:
+            self._tasks.start(self._release(session))
+
+    async def _release(self, session: SocketSession) -> None:
+        while session.release({}):
+            await self.pace(session)
+
     async def pace(self, session: SocketSession) -> None:
         """Let what was written leave, and wait until the reader has taken most of it; ends the session if it never does."""
         await asyncio.sleep(0)

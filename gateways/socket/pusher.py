@@ -21,6 +21,9 @@ from gateways.socket.websocket import encode_text_frame
 from projections.wire import wire_event
 
 Touched = Callable[[str, Recorded], None]
+BURST_EVENTS = 400
+"""A flush with more events than this (groups made with hundreds of members) is spread over several turns of the loop, since so many
+frames at once would overflow the queue of a reader that is not slow at all."""
 
 
 class PusherCounters:
@@ -39,10 +42,12 @@ class Pusher:
     def __init__(self, interest: Interest, touched: Touched) -> None:
         self._interest = interest
         self._touched = touched
+        self._burst = False
         self.counters = PusherCounters()
 
     def follow(self, batch: Sequence[Committed]) -> None:
         """Deliver a flushed batch, in order."""
+        self._burst = sum([len(committed.events) for committed in batch]) > BURST_EVENTS
         for committed in batch:
             for row in committed.events:
                 if row.seq is None:
@@ -70,8 +75,12 @@ class Pusher:
         if listeners:
             frame = self._frame(name, row)
             seq = row.seq or 0
-            for session in listeners:
-                session.deliver(stream, seq, frame)
+            if self._burst:
+                for session in listeners:
+                    session.spread(stream, seq, frame)
+            else:
+                for session in listeners:
+                    session.deliver(stream, seq, frame)
             self.counters.deliveries += len(listeners)
             self._touched(stream, row)
         self._end_listening(tenant, stream, event)

@@ -27,6 +27,7 @@ from domain.text import client_key
 from gateways.limits import Bucket
 from gateways.sending import conversation_name, sending
 from gateways.socket import ops
+from gateways.socket.strikes import Strikes
 from gateways.socket.websocket import encode_text_frame
 from projections.wire import wire_time
 
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 _encode = msgspec.json.Encoder().encode
 
-STRIKE_WINDOW_S = 60.0
 PENDING_FRAMES_MAX = 1_000
 """Live events kept back while the missed ones are read; more means the reader is too slow, as on an open socket."""
 PENDING_BYTES_MAX = 1024 * 1024
@@ -44,12 +44,14 @@ RELEASED_FRAMES_MAX = 200
 """Kept-back events that leave in one turn; many more at once would cut a healthy reader."""
 LAG_BYTES_MAX = 64 * 1024
 """A reader with more unsent bytes than this gets its next page later."""
+SPREAD_FRAMES_MAX = 10_000
+"""Frames of a burst that wait for their turn: no fault of the reader, so only their bytes are bound as tightly as usual."""
 BAD_FRAMES_MAX = 10
 SYNCS_WAITING_MAX = 50
 
 
 class Phase(Enum):
-    """Where a session stands; it only moves down this list."""
+    """Where a session stands; it moves down this list, and a burst of events takes a live one back to catching up for some turns."""
 
     NEW = auto()
     CATCHING_UP = auto()
@@ -57,27 +59,11 @@ class Phase(Enum):
     ENDED = auto()
 
 
-class Strikes:
-    """Offences within a minute."""
-
-    __slots__ = ("_at_s", "_limit")
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._at_s: list[float] = []
-
-    def strike(self, now_s: float) -> bool:
-        """Count one; whether that was the last one allowed."""
-        self._at_s = [at_s for at_s in self._at_s if at_s > now_s - STRIKE_WINDOW_S]
-        self._at_s.append(now_s)
-        return len(self._at_s) >= self._limit
-
-
 class SocketSession:
     """The SocketHandler of the JSON protocol. All calls come from the loop, none of them waits."""
 
     __slots__ = (
-        "_bucket", "_desk", "_faults", "_floods", "_pending", "_pending_bytes", "_phase", "_removed", "_socket",
+        "_bucket", "_desk", "_faults", "_floods", "_pending", "_pending_bytes", "_pending_max", "_phase", "_removed", "_socket",
         "caller", "live_device", "presence_users", "streams", "syncs",
     )  # fmt: skip
 
@@ -87,6 +73,7 @@ class SocketSession:
         self._phase = Phase.NEW
         self._pending: deque[tuple[str, int, bytes]] | None = None
         self._pending_bytes = 0
+        self._pending_max = PENDING_FRAMES_MAX
         self._removed: set[str] | None = None
         self._bucket: Bucket | None = None
         self._faults: Strikes | None = None
@@ -241,10 +228,20 @@ class SocketSession:
             self._socket.send_frame(frame)  # type: ignore[union-attr]
         elif self._pending is not None:
             self._pending_bytes += len(frame)
-            if len(self._pending) >= PENDING_FRAMES_MAX or self._pending_bytes > PENDING_BYTES_MAX:
+            if len(self._pending) >= self._pending_max or self._pending_bytes > PENDING_BYTES_MAX:
                 self.close(4408, "slow reader")
             else:
                 self._pending.append((stream, seq, frame))
+
+    def spread(self, stream: str, seq: int, frame: bytes) -> None:
+        """As `deliver`, for an event of a burst: it leaves with the others in portions, which are paced by the reader."""
+        if self._phase is Phase.LIVE:
+            self._phase = Phase.CATCHING_UP
+            self._pending = deque()
+            self._pending_bytes = 0
+            self._desk.release_slowly(self)
+        self._pending_max = SPREAD_FRAMES_MAX
+        self.deliver(stream, seq, frame)
 
     def joined(self, stream: str) -> None:
         """The user became a member."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from commands.caller import Caller, Keyed
-from domain.group import AddMembers, RemoveMember
+from domain.group import AddMembers, CreateGroup, RemoveMember
 from eventlog.sqlite import SqliteLog
 from tests.integration.house import TENANT, House, Line, content
 
@@ -209,6 +209,29 @@ async def test_an_event_is_encoded_once_for_two_hundred_sockets_and_read_never(
     assert counters.encodings - encodings == 20
     assert counters.deliveries - deliveries == 20 * 201
     assert reads == []
+
+
+async def test_a_burst_of_events_cuts_nobody_who_reads(house: House) -> None:
+    ann, bob = await house.people("ann", "bob")
+    names = [f"u{number}" for number in range(199)]
+    register = house.server.accounts.register
+    await asyncio.gather(*[register(TENANT, name, None, None, Keyed("test")) for name in names])
+    mine, theirs = await ann.line(), await bob.line()
+    command = CreateGroup(name="room", members=("bob", *names))
+    execute = house.server.desk.execute
+    made = await asyncio.gather(
+        *[execute(Caller(TENANT, "ann"), f"g_{number}", command, Keyed("test")) for number in range(16)]
+    )
+    assert len({answer.position for answer in made if answer.shard == made[0].shard}) > 1
+    for number in range(16):
+        await mine.next("event", conversation_id=f"g_{number}", seq=201)
+        await theirs.next("event", conversation_id=f"g_{number}", seq=201)
+        assert mine.seqs(f"g_{number}") == list(range(1, 202))
+        assert theirs.seqs(f"g_{number}") == list(range(2, 202))
+    # What comes right behind a burst keeps its place, and afterwards everything passes straight through.
+    ack = await mine.ask("send", conversation_id="g_0", client_msg_id="k", content=content("x"))
+    await theirs.next("event", conversation_id="g_0", seq=ack["seq"])
+    assert theirs.seqs("g_0") == list(range(2, 203))
 
 
 @pytest.mark.parametrize("seed", range(5))
