@@ -43,6 +43,7 @@ COLUMNS = (
     "id, shard, epoch, stream, first_version, events_count, first_number, key, payload_digest, at, frame"
 )
 INSERT = f"INSERT INTO commits ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_FORMER = "former_log_ids"
 _POSITION_MASK = (1 << POSITION_BITS) - 1
 
 
@@ -180,3 +181,30 @@ def read_meta(db: sqlite3.Connection) -> LogMeta:
         return LogMeta(values["log_id"], int(values["shard_count"]), int(values["created_at"]))
     except (KeyError, ValueError) as error:
         raise LogMismatchError(f"the meta table of the log is damaged: {error}") from error
+
+
+def former_log_ids(db: sqlite3.Connection) -> tuple[str, ...]:
+    """The ids under which the frames of a restored log were written, oldest first."""
+    row = db.execute("SELECT value FROM meta WHERE name = ?", (_FORMER,)).fetchone()
+    return () if row is None else tuple(str(row[0]).split())
+
+
+def renew_log_id(path: Path) -> tuple[str, str]:
+    """Give a log that nobody has open a new id, as every restore does; (old id, new id).
+
+    Frames keep theirs; what comes after carries the new one, and everything derived from the old log is void.
+    Durable when it returns. Raises LogMismatchError, sqlite3.Error.
+    """
+    db = connect_writer(path)
+    try:
+        meta = prepare(db, path, None, None)
+        renewed = uuid.uuid4().hex
+        former = " ".join((*former_log_ids(db), meta.log_id))
+        db.execute("BEGIN IMMEDIATE")
+        db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (_FORMER, former))
+        db.execute("UPDATE meta SET value = ? WHERE name = 'log_id'", (renewed,))
+        db.execute("COMMIT")
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    finally:
+        db.close()
+    return meta.log_id, renewed
