@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from eventsourcing.application import Application
 from eventsourcing.persistence import (
@@ -22,7 +22,7 @@ from eventsourcing.persistence import (
     StoredEvent,
     Subscription,
 )
-from typing_extensions import Self, override
+from typing_extensions import override
 
 from domain.streams import shard_of
 from eventlog.codec import EventCodec
