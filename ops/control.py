@@ -131,7 +131,7 @@ class ControlServer:
     async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> None:
         answer: Done | Refused
         try:
-            result = await self._perform(request, _reporter(writer))
+            result = await perform(self._operations, request, _reporter(writer))
             answer = Done(msgspec.Raw(_encode(result)))
         except Problem as problem:
             answer = Refused(problem.code, problem.detail)
@@ -141,25 +141,26 @@ class ControlServer:
             answer = Refused("unavailable", f"it failed: {type(error).__name__}: {error}")
         await _send(writer, answer)
 
-    async def _perform(self, request: Request, report: Report) -> object:
-        operations = self._operations
-        match request:
-            case AskStatus():
-                return await operations.status()
-            case AskRebuild(name):
-                return await operations.rebuild(name, report)
-            case AskBackup(target):
-                return await operations.backup(Path(target), report)
-            case AskParked():
-                return await operations.parked()
-            case AskRetry(projection, stream, skip_because):
-                return await operations.retry(projection, stream, skip_because)
-            case AskCreateKey(tenant, expires_at):
-                return await operations.create_key(tenant, expires_at)
-            case AskKeys(tenant):
-                return await operations.keys(tenant)
-            case AskRevokeKey(tenant, key_id):
-                return await operations.revoke_key(tenant, key_id)
+
+async def perform(operations: Operations, request: Request, report: Report) -> object:
+    """Do what was asked; the answer's type is the operation's. Raises what the operation raises."""
+    match request:
+        case AskStatus():
+            return await operations.status()
+        case AskRebuild(name, share, only_if_same):
+            return await operations.rebuild(name, report, share, only_if_same=only_if_same)
+        case AskBackup(target):
+            return await operations.backup(Path(target), report)
+        case AskParked():
+            return await operations.parked()
+        case AskRetry(projection, stream, skip_because):
+            return await operations.retry(projection, stream, skip_because)
+        case AskCreateKey(tenant, expires_at):
+            return await operations.create_key(tenant, expires_at)
+        case AskKeys(tenant):
+            return await operations.keys(tenant)
+        case AskRevokeKey(tenant, key_id):
+            return await operations.revoke_key(tenant, key_id)
 
 
 async def ask(path: Path, request: Request, answer: type[T], report: Report | None = None) -> T:

@@ -16,9 +16,14 @@ class AskStatus(msgspec.Struct, frozen=True, tag_field="ask", tag="status"):
 
 
 class AskRebuild(msgspec.Struct, frozen=True, tag_field="ask", tag="rebuild"):
-    """Build a read model anew beside the present one and switch."""
+    """Build a read model anew beside the present one and switch.
+
+    `share` of one core is what it takes; `only_if_same`: switch only if both versions are equal.
+    """
 
     name: str
+    share: float = 0.5
+    only_if_same: bool = False
 
 
 class AskBackup(msgspec.Struct, frozen=True, tag_field="ask", tag="backup"):
@@ -81,11 +86,15 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rebuilt(msgspec.Struct, frozen=True, kw_only=True):
-    """A read model was made anew: how many events it took, and the digest that both versions share."""
+    """A read model was made anew. `same`: both versions hold the same rows; `digest` is the new one's."""
 
     name: str
+    old_version: int
+    new_version: int
     events: int
     seconds: float
+    same: bool
+    switched: bool
     digest: str
 
 
@@ -161,7 +170,7 @@ class Operations(Protocol):
         """How it is."""
         ...
 
-    async def rebuild(self, name: str, report: Report) -> Rebuilt:
+    async def rebuild(self, name: str, report: Report, share: float, *, only_if_same: bool) -> Rebuilt:
         """Build a read model anew. Cancellation leaves the old one in use."""
         ...
 

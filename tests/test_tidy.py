@@ -109,7 +109,7 @@ def test_the_lock_pins_every_dependency_by_digest_and_names_no_host() -> None:
 def test_the_entry_points_are_those_of_pyproject() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for target in project["scripts"].values():
-        assert target.split(":")[0].replace(".", "/") + ".py" in ENTRY_POINTS
+        assert target.split(":")[0].replace(".", "/") + "/__init__.py" in ENTRY_POINTS
 
 
 @pytest.mark.slow
@@ -178,7 +178,7 @@ GOOD: list[tuple[str, str, str]] = [
     ("stub", OURS, "class P(A):\n    @abc.abstractmethod\n    def f(self):\n        ..."),
     ("leftover", OURS, "mastodon = 'hacks'"),
     ("stray_print", BENCH, "print('figures')"),
-    ("stray_print", "ops/cli.py", "print('done')"),
+    ("stray_print", "ops/cli/app.py", "print('done')"),
     ("logged_secret", OURS, "log.info('token_refreshed', token_id=token_id)\nissue(token)"),
     ("sleeping_test", TEST, "async def t():\n    await asyncio.sleep(0)"),
     ("sleeping_test", OURS, "async def t():\n    await asyncio.sleep(pause_s)"),
@@ -206,7 +206,7 @@ def test_a_module_that_only_names_itself_is_dead() -> None:
         Module("domain/used.py", "import domain.used"),
         Module("domain/dead.py", "import domain.dead"),
         Module("domain/named.py", ""),
-        Module("ops/cli.py", "from domain import used\nserve('domain.named:application')"),
+        Module("ops/cli/__init__.py", "from domain import used\nserve('domain.named:application')"),
     )
     assert list(dead_modules(parts)) == ["domain/dead.py"]
 

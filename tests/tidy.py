@@ -34,11 +34,8 @@ TASK_OWNERS = {
 
 # Modules that nothing imports because somebody starts them by name.
 ENTRY_POINTS = {
-    "ops/cli.py": "The command `minutebook` (pyproject.toml).",
-    "ops/__main__.py": "`python -m ops`.",
-    "ops/audit/query.py": "Not wired yet: the `audit` commands are being written over it.",
-    "ops/control.py": "Not wired yet: `rebuild`, `backup` and `keys` will ask a running server through it.",
-    "ops/logs.py": "Not wired yet: `serve` will set up logging with it.",
+    "ops/cli/__init__.py": "The command `minutebook` (pyproject.toml).",
+    "ops/cli/__main__.py": "`python -m ops.cli`.",
 }
 
 Findings = Iterator[tuple[int, str]]

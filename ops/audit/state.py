@@ -136,6 +136,17 @@ class Folding:
         )
 
 
+async def folded(log: Log, stream: str) -> State:
+    """The aggregate's own state after everything that the log holds of a stream of a known kind."""
+    kind = kind_of(stream)
+    assert kind is not None
+    codec, folding = audit_codec(), Folding(stream, kind, Cut())
+    async for commit in stream_commits(log, stream):
+        for recorded in codec.decode(commit).events:
+            folding.add(recorded)
+    return folding.state
+
+
 async def state_at(log: Log, stream: str, cut: Cut, codec: EventCodec | None = None) -> StateAt:
     """The stream as it stood. Raises UnknownStreamError, LogUnavailableError, UnknownEventError."""
     kind = kind_of(stream)

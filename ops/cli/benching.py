@@ -1,0 +1,65 @@
+"""`minutebook bench`: the measurements in `bench/`."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ops.cli.failing import UNAVAILABLE, WRONG_USE, CommandError
+from ops.cli.options import Json
+from ops.cli.output import emit, table
+
+
+def bench_command(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(help="Which; see --list.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the measurements.")] = False,
+    json: Json = False,
+) -> None:
+    """Run a measurement; each prints its figure beside a reference from the same run.
+
+    \b
+    minutebook bench --list
+    minutebook bench direct_messages
+    minutebook bench rebuild -- --events 100000
+
+    What follows `--` goes to the measurement.
+    """
+    known = measurements()
+    if list_ or name is None:
+        rows = [(found, _summary(path)) for found, path in known.items()]
+        if json:
+            for found, summary in rows:
+                emit({"name": found, "summary": summary})
+        else:
+            table(("name", "measures"), rows)
+        return
+    if name not in known:
+        raise CommandError(f"there is no measurement {name!r}; there are {', '.join(known)}", WRONG_USE)
+    code = subprocess.run([sys.executable, "-m", f"bench.{name}", *context.args], check=False).returncode  # noqa: S603
+    raise typer.Exit(code)
+
+
+def measurements() -> dict[str, Path]:
+    """The modules of `bench/` that can be run, by name."""
+    spec = importlib.util.find_spec("bench")
+    if spec is None or not spec.submodule_search_locations:
+        raise CommandError("the measurements are not installed", UNAVAILABLE)
+    folder = Path(next(iter(spec.submodule_search_locations)))
+    runnable = (
+        path for path in sorted(folder.glob("*.py")) if '__name__ == "__main__"' in path.read_text("utf-8")
+    )
+    return {path.stem: path for path in runnable}
+
+
+def _summary(path: Path) -> str:
+    """The first paragraph of its docstring."""
+    import ast
+
+    text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+    return text.split("\n\n", 1)[0].replace("\n", " ")
