@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Literal
 
 import immutables
@@ -66,6 +67,7 @@ class UnknownStreamError(Exception):
     """The name is none of a stream, or the stream has no event."""
 
 
+@cache
 def audit_codec() -> EventCodec:
     """Reads every event that this version of the program knows."""
     return EventCodec(Registry(EVENT_CLASSES), PlainSealing())

@@ -104,18 +104,14 @@ class Verification:
             raise LogMismatchError(f"there is no log at {path}")
         beside = positions_beside(self._folder)
         try:
-            db = connect_reader(path)
-        except sqlite3.Error as error:
-            raise LogUnavailableError(f"{path}: {error}") from error
-        with closing(db):
-            try:
+            with closing(connect_reader(path)) as db:
                 yield from self._whole(db, path, beside)
-            except LogMismatchError as error:
-                yield Fault("file", str(error))
-            except sqlite3.DatabaseError as error:
-                if _is_away(error):
-                    raise LogUnavailableError(f"{path}: {error}") from error
-                yield _file_fault(error)
+        except LogMismatchError as error:
+            yield Fault("file", str(error))
+        except sqlite3.DatabaseError as error:
+            if _is_away(error):
+                raise LogUnavailableError(f"{path}: {error}") from error
+            yield _file_fault(error)
 
     def _whole(self, db: sqlite3.Connection, path: Path, beside: list[Evidence]) -> Iterator[Fault]:
         self._meta = meta = prepare(db, path, None, None)
