@@ -26,6 +26,7 @@ from eventlog.port import Log, Refusal, RefusalReason, ShardOutcome
 from eventlog.record import Commit, Committed
 from eventlog.registry import Registry
 from eventlog.sealing import PlainSealing
+from eventlog.snapshots import Snapshots
 from tests.faulty_log import FaultyLog
 
 SECRET = bytes(32)
@@ -68,7 +69,7 @@ class RefusingLog(FaultyLog):
 class Scene:
     """One node and what a test needs around it."""
 
-    def __init__(self, log: RefusingLog, settings: NodeSettings) -> None:
+    def __init__(self, log: RefusingLog, settings: NodeSettings, snapshots: Snapshots | None) -> None:
         self.log = log
         self.now = NOW
         self.codec = EventCodec(Registry(EVENT_CLASSES), PlainSealing())
@@ -76,7 +77,7 @@ class Scene:
         self.published: list[Committed] = []
         self.bus.follow(self._published)
         self._durable: dict[str, asyncio.Event] = {}
-        self.node = Node(log, self.codec, self.bus, lambda: self.now, settings)
+        self.node = Node(log, self.codec, self.bus, lambda: self.now, settings, snapshots=snapshots)
         self._keys = itertools.count()
 
     def _published(self, batch: Sequence[Committed]) -> None:
@@ -125,9 +126,11 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene(settings: NodeSettings = FAST, log: RefusingLog | None = None) -> AsyncIterator[Scene]:
+async def scene(
+    settings: NodeSettings = FAST, log: RefusingLog | None = None, snapshots: Snapshots | None = None
+) -> AsyncIterator[Scene]:
     """An open node; closed at the end."""
-    stage = Scene(log or RefusingLog(MemoryLog("log-1", 4)), settings)
+    stage = Scene(log or RefusingLog(MemoryLog("log-1", 4)), settings, snapshots)
     await stage.node.open()
     try:
         yield stage

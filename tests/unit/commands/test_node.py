@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 
 import pytest
+from typing_extensions import override
 
 from commands.caller import Answer
 from commands.settings import NodeSettings
@@ -14,6 +16,7 @@ from domain.event import Command
 from domain.streams import shard_of
 from eventlog.memory import MemoryLog
 from eventlog.port import RefusalReason
+from eventlog.snapshots import MemorySnapshots
 from tests.faulty_log import Fault, Planned
 from tests.unit.commands.scene import FAST, RefusingLog, Result, Scene, pair, post, scene, text
 
@@ -272,3 +275,44 @@ async def test_eviction_keeps_the_bound_and_loses_nothing() -> None:
             await stage.done("alice", pair("alice", f"u{number}"), post("hi", to=f"u{number}"))
         again = await stage.done("alice", pair("alice", "u0"), post("again", to="u0"))
         assert again.seq == 3
+
+
+async def test_an_aggregate_that_is_touched_during_eviction_is_kept() -> None:
+    settings = NodeSettings(flush_pace_ms=0.0, hot_aggregates=10, snapshot_events=1)
+    snapshots = TouchingSnapshots()
+    async with scene(settings, snapshots=snapshots) as stage:
+        for number in range(10):
+            await stage.done("alice", pair("alice", f"u{number}"), post("hi", to=f"u{number}"))
+        snapshots.touch = lambda word: stage.submit("alice", pair("alice", "u1"), post(word, to="u1"))
+        stage.log.plan(Fault.SLOW)
+        begun = stage.log.appends
+        eleventh = stage.submit("alice", pair("alice", "u10"), post("hi", to="u10"))
+        await stage.log.begun(begun + 1)
+        await snapshots.saved.wait()
+        snapshots.touched.append(snapshots.touch("behind it"))
+        for _ in range(20):
+            await asyncio.sleep(0)  # Time to load, if the aggregate was evicted under its pending order.
+        stage.log.release()
+        results = await asyncio.gather(eleventh, *snapshots.touched)
+        assert len(results) == 3
+        assert all(isinstance(result, Answer) for result in results)
+        assert stage.node.counters.refused_documents == 0
+
+
+class TouchingSnapshots(MemorySnapshots):
+    """An order arrives while the first snapshot is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.touch: Callable[[str], asyncio.Future[Result]] | None = None
+        self.touched: list[asyncio.Future[Result]] = []
+        self.saved = asyncio.Event()
+
+    @override
+    async def save(
+        self, stream: str, version: int, position: int, schema: int, parts: Mapping[str, bytes]
+    ) -> None:
+        if self.touch is not None and not self.touched:
+            self.touched.append(self.touch("meanwhile"))
+        await super().save(stream, version, position, schema, parts)
+        self.saved.set()
