@@ -196,14 +196,14 @@ class Timeline(Reader):
         )
 
     async def marks_allowed(self, tenant: str, user_id: str, conversation_id: str, seq: int) -> None:
-        """Whether the user may mark `seq` as read. Waits for what was received before it refuses.
+        """Whether the user may mark `seq` as read.
+
+        Waits for what was received first: a stale view would let somebody mark who was just removed.
 
         Raises `not_found` to strangers, `forbidden` to ex-members, `validation_failed` beyond the head.
         """
+        await self._freshen()
         access = await self.access(tenant, user_id, conversation_id)
-        if access is None or not _may_mark(access) or seq > access.head:
-            await self._freshen()
-            access = await self.access(tenant, user_id, conversation_id)
         if access is None:
             raise Problem("not_found", "no such conversation")
         if not _may_mark(access):
