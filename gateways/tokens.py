@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import jwt
@@ -18,6 +19,8 @@ SCOPE_IMPORT = "import"
 ACCESS_TOKEN_S = 15 * 60
 TOKEN_BYTES_MAX = 2_048
 """Longer ones are refused unread."""
+VERIFIED_MAX = 20_000
+"""Verified tokens remembered; at most 2 KiB each. Expiry is looked at every time, whether the session lives by the caller."""
 _REQUIRED = ("iss", "aud", "exp", "iat", "sub", "sid", "typ", "ten")
 
 
@@ -43,6 +46,8 @@ class AccessTokens:
         if len(key) < 32:
             raise ValueError("the key of access tokens needs 32 bytes")
         self._key = key
+        # A token comes with every call of its session, and verifying it is an eighth of a REST call. Refusals are not kept.
+        self._verified = lru_cache(maxsize=VERIFIED_MAX)(self._verify)
         self.lifetime_s = lifetime_s
 
     def issue(
@@ -72,6 +77,13 @@ class AccessTokens:
         """
         if not token or len(token) > TOKEN_BYTES_MAX:
             raise unauthenticated()
+        claims = self._verified(token)
+        if claims.expires_at <= now:
+            raise unauthenticated()
+        return claims
+
+    def _verify(self, token: str) -> Claims:
+        """The claims of a token that is ours, expired or not."""
         try:
             claims = jwt.decode(
                 token,
@@ -89,16 +101,14 @@ class AccessTokens:
             )
         except (jwt.PyJWTError, ValueError, TypeError):
             raise unauthenticated() from None
-        return _claims(claims, now)
+        return _claims(claims)
 
 
-def _claims(claims: dict[str, Any], now: int) -> Claims:
+def _claims(claims: dict[str, Any]) -> Claims:
     texts = [claims[name] for name in ("ten", "sub", "sid", "typ")]
     expires_s, scope = claims["exp"], claims.get("scope")
     if not all(isinstance(text, str) and text for text in texts) or type(expires_s) is not int:
         raise unauthenticated()
     if claims["typ"] != TOKEN_TYPE or (scope is not None and scope != SCOPE_IMPORT):
-        raise unauthenticated()
-    if expires_s * 1000 <= now:
         raise unauthenticated()
     return Claims(claims["ten"], claims["sub"], claims["sid"], expires_s * 1000, scope)

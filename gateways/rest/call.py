@@ -141,13 +141,13 @@ def conversation_of(conversation_id: str) -> str:
     return conversation_name(conversation_id)
 
 
-def call_of(request: Request) -> Call:
+async def call_of(request: Request) -> Call:
     """The call that the route admitted."""
     call: Call = request.state.call
     return call
 
 
-def keyed_call(call: Annotated[Call, Depends(call_of)], idempotency_key: IdempotencyKey = None) -> Call:
+async def keyed_call(call: Annotated[Call, Depends(call_of)], idempotency_key: IdempotencyKey = None) -> Call:
     """The call of a change, with its key."""
     if idempotency_key is not None:
         if "\x00" in idempotency_key:
