@@ -7,8 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-import structlog
-
+from commands.health import LogHealth
 from commands.order import Decided, Order
 from commands.settings import NodeSettings
 from commands.shards import OwnedShard
@@ -17,8 +16,6 @@ from domain.errors import Problem
 from eventlog.codec import frame_of, recorded
 from eventlog.port import Log, LogUnavailableError, OutcomeUnknownError, ShardOutcome
 from eventlog.record import Commit, Committed, Head
-
-_log = structlog.get_logger(__name__)
 
 OUTCOME_UNKNOWN = Problem(
     "outcome_unknown", "the write may or may not have happened; repeat it with the same key"
@@ -45,7 +42,7 @@ class FlushCounters:
 
 
 Settled = Callable[[Mapping[int, Sequence[Built]], Mapping[int, ShardOutcome]], None]
-Refused = Callable[[Sequence[Decided], LogUnavailableError], None]
+Refused = Callable[[Sequence[Decided]], None]
 
 
 class Flusher:
@@ -60,12 +57,14 @@ class Flusher:
         log: Log,
         shards: Mapping[int, OwnedShard],
         settings: NodeSettings,
+        health: LogHealth,
         settled: Settled,
         refused: Refused,
     ) -> None:
         self._log = log
         self._shards = shards
         self._settings = settings
+        self._health = health
         self._settled = settled
         self._refused = refused
         self._next: list[Decided] = []
@@ -141,9 +140,9 @@ class Flusher:
         started = asyncio.get_running_loop().time()
         try:
             outcomes = await self._append_surely(documents)
-        except LogUnavailableError as error:
+        except LogUnavailableError:
             self._flight = ()
-            self._refused(batch, error)
+            self._refused(batch)
             return
         self._flight = ()
         self.counters.flushes += 1
@@ -168,19 +167,26 @@ class Flusher:
         """Append; while the outcome is unknown, the identical documents to the identical positions again, with back-off.
 
         Without a bound on the number: a position may only be used for something else once its outcome is known. Callers are told in
-        time, and closing ends it.
+        time, and closing ends it. A store that refuses a repetition says nothing about the try before it.
         """
         pause_ms = self._settings.resend_first_ms
+        unknown = False
         while True:
             try:
-                return await self._log.append(documents)
-            except OutcomeUnknownError as error:
-                self.counters.resends += 1
-                _log.warning("flush outcome unknown, sending the same again", error=str(error))
-                self._tell_overdue()
-                await asyncio.sleep(pause_ms / 1_000)
-                pause_ms = min(pause_ms * 2, self._settings.resend_max_ms)
-                self._tell_overdue()
+                outcomes = await self._log.append(documents)
+            except (LogUnavailableError, OutcomeUnknownError) as error:
+                self._health.failed(error)
+                unknown = unknown or isinstance(error, OutcomeUnknownError)
+                if not unknown:
+                    raise
+            else:
+                self._health.worked()
+                return outcomes
+            self.counters.resends += 1
+            self._tell_overdue()
+            await asyncio.sleep(pause_ms / 1_000)
+            pause_ms = min(pause_ms * 2, self._settings.resend_max_ms)
+            self._tell_overdue()
 
     def _tell_overdue(self) -> None:
         """Callers whose deadline passed hear `outcome_unknown`; the write itself goes on."""

@@ -14,6 +14,7 @@ import structlog
 from commands.caller import Answer
 from commands.deciding import decide
 from commands.flushing import OUTCOME_UNKNOWN, Built, Flusher, followers_of, orders_of
+from commands.health import LogHealth
 from commands.hotset import HotSet
 from commands.order import Decided, Hot, Order
 from commands.settings import NodeSettings
@@ -78,10 +79,9 @@ class Node:
         self._order_number = 0
         self._warming = TaskOwner("node-warming", settings.queue_orders)
         self._loads = asyncio.Semaphore(settings.warming_streams)
-        self._flusher = Flusher(log, self._shards, settings, self._settle, self._refuse_batch)
+        self._health = LogHealth(log, settings.probe_s)
+        self._flusher = Flusher(log, self._shards, settings, self._health, self._settle, self._refuse_batch)
         self._closing = False
-        self.writable = True
-        """False after a flush that the store refused, until one succeeds."""
         self.counters = NodeCounters()
         self.flush_counters = self._flusher.counters
 
@@ -92,6 +92,7 @@ class Node:
         self._shards.update(shards)
         self._bus.publish(committed)
         self._flusher.start()
+        self._health.start()
 
     async def close(self) -> None:
         """Refuse new orders, flush what is decided, answer everything, within `close_s`. Idempotent.
@@ -106,11 +107,17 @@ class Node:
             self._give_up(hot, _CLOSED)
         for order in orders_of(await self._flusher.close()):
             self._finish(order, OUTCOME_UNKNOWN)
+        await self._health.close()
         await self._hot.snapshot_all()
 
     def head_positions(self) -> Mapping[int, int]:
         """{shard: position} of everything that is durable."""
         return {number: shard.head.position for number, shard in self._shards.items()}
+
+    @property
+    def writable(self) -> bool:
+        """False after a flush or a trial write that failed, until one succeeds."""
+        return self._health.writable
 
     @property
     def queued_orders(self) -> int:
@@ -262,7 +269,6 @@ class Node:
         for row in durable:
             self._make_durable(row)
         self._flusher.put_back(resend)
-        self.writable = True
         self._bus.publish([row.committed for row in durable])
         for row in durable:
             self._answer(row.decided, row.committed)
@@ -297,11 +303,8 @@ class Node:
 
     # --- when a flush is refused -------------------------------------------------------------------------------------------------
 
-    def _refuse_batch(self, batch: Sequence[Decided], error: LogUnavailableError) -> None:
+    def _refuse_batch(self, batch: Sequence[Decided]) -> None:
         """Nothing was written: the batch is refused, and whatever was decided on top of it is decided again."""
-        if self.writable:
-            _log.error("the event log refuses writes", error=str(error))
-        self.writable = False
         again = followers_of(batch)
         for decided in batch:
             self._finish(decided.order, _UNAVAILABLE)

@@ -28,6 +28,8 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How often an order is decided again after refused documents before it is told `unavailable`."""
     resend_first_ms: float = 10.0
     resend_max_ms: float = 1_000.0
+    probe_s: float = 1.0
+    """How often a log that refused a write is tried again, so that readiness comes back by itself."""
     snapshot_events: int = 2_000
     """A stream that grew by so many events since its snapshot gets a new one when it is evicted."""
     limits: Limits = Limits()

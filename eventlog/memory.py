@@ -101,6 +101,10 @@ class MemoryLog:
             found = self._shards[shard] = _Shard()
         return found
 
+    async def probe(self) -> None:
+        """See the port. Memory takes writes until it is closed."""
+        self._check_open()
+
 
 class _Shard:
     """One shard's commits with the three indexes."""

@@ -142,6 +142,13 @@ class Log(Protocol):
         """The head of every shard that has a commit."""
         ...
 
+    async def probe(self) -> None:
+        """Write something durably that is no part of the record: returns if the store takes writes.
+
+        Raises LogUnavailableError, OutcomeUnknownError. Leaves nothing that any other call shows.
+        """
+        ...
+
     async def close(self) -> None:
         """Finish what is in flight and release the store. Idempotent."""
         ...

@@ -12,7 +12,13 @@ from typing import TypeVar
 import structlog
 
 from eventlog import sqlite_reads as reads
-from eventlog.port import READ_COMMITS_MAX, LogUnavailableError, ShardOutcome, check_batches
+from eventlog.port import (
+    READ_COMMITS_MAX,
+    LogUnavailableError,
+    OutcomeUnknownError,
+    ShardOutcome,
+    check_batches,
+)
 from eventlog.record import Commit, Head
 from eventlog.sqlite_schema import (
     LogMeta,
@@ -98,10 +104,14 @@ class SqliteLog:
             # What a killed process had written but not yet synced is visible now; make it durable before
             # anybody reads it.
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            LogWriter(db).probe()
             connections = [connect_reader(path) for _ in range(readers)]
         except sqlite3.DatabaseError as error:
             db.close()
             raise LogUnavailableError(f"{path}: {error}") from error
+        except (LogUnavailableError, OutcomeUnknownError) as error:
+            db.close()
+            raise LogUnavailableError(f"{path} cannot be written: {error}") from error
         except BaseException:
             db.close()
             raise
@@ -195,6 +205,12 @@ class SqliteLog:
                 loop.call_soon_threadsafe(progress, copied, pages)
 
         await self._read(lambda db: reads.copy_into(db, path, BACKUP_PAGES_PER_STEP, report))
+
+    async def probe(self) -> None:
+        """See the port. The meta table remembers when it was last done."""
+        if self._writer is None:
+            raise LogUnavailableError("the log is open for reading only")
+        await _run(self._writer, LogWriter.probe)
 
     async def close(self) -> None:
         """See the port."""

@@ -43,6 +43,7 @@ COLUMNS = (
     "id, shard, epoch, stream, first_version, events_count, first_number, key, payload_digest, at, frame"
 )
 INSERT = f"INSERT INTO commits ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+PROBE = "INSERT OR REPLACE INTO meta (name, value) VALUES ('probed_at', ?)"
 _FORMER = "former_log_ids"
 _POSITION_MASK = (1 << POSITION_BITS) - 1
 
@@ -118,8 +119,18 @@ def connect_writer(path: Path, synchronous: str = "FULL") -> sqlite3.Connection:
 
 
 def connect_reader(path: Path) -> sqlite3.Connection:
-    """A connection that only reads: it can neither write nor checkpoint."""
-    return _connect(f"file:{_quoted(path)}?mode=ro")
+    """A connection that only reads: it can neither write nor checkpoint.
+
+    A file without a WAL on a read-only disk is read as one that nobody changes: SQLite would want to make a WAL beside it.
+    """
+    uri = f"file:{_quoted(path)}?mode=ro"
+    try:
+        return _connect(uri)
+    except sqlite3.OperationalError as error:
+        is_shut = path.is_file() and not path.with_name(path.name + "-wal").exists()
+        if not is_shut or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CANTOPEN:
+            raise
+        return _connect(f"{uri}&immutable=1")
 
 
 def _connect(uri: str) -> sqlite3.Connection:
@@ -133,6 +144,7 @@ def _connect(uri: str) -> sqlite3.Connection:
     )
     try:
         db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        db.execute("SELECT 1 FROM sqlite_schema").fetchone()
     except BaseException:
         db.close()
         raise

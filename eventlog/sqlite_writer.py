@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Mapping, Sequence
 
 import structlog
 
 from eventlog.port import LogUnavailableError, OutcomeUnknownError, Refusal, RefusalReason, ShardOutcome
 from eventlog.record import Commit
-from eventlog.sqlite_schema import COLUMNS, INSERT, commit_of, row_id, row_of
+from eventlog.sqlite_schema import COLUMNS, INSERT, PROBE, commit_of, row_id, row_of
 
 _log = structlog.get_logger(__name__)
 
@@ -106,6 +107,18 @@ class LogWriter:
         row = self._db.execute(f"SELECT {COLUMNS} FROM commits WHERE {condition}", values).fetchone()
         return None if row is None else commit_of(row)
 
+    def probe(self) -> None:
+        """A small durable write beside the record. Raises LogUnavailableError, OutcomeUnknownError."""
+        try:
+            self._roll_back()
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute(PROBE, (str(time.time_ns() // 1_000_000),))
+        except sqlite3.Error as error:
+            self._abandon()
+            raise LogUnavailableError(_named(error)) from error
+        self._commit()
+        self._wal_pages += 1
+
     def _commit(self) -> None:
         try:
             self._db.execute("COMMIT")
@@ -145,9 +158,11 @@ class LogWriter:
             self._wal_pages = CHECKPOINT_IDLE_PAGES
 
     def close(self) -> None:
-        """Empty the WAL and close the connection."""
+        """Empty the WAL and close the connection. A WAL that cannot be emptied now is read at the next start."""
         try:
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error as error:
+            _log.warning("the log keeps its WAL until the next start", error=_named(error))
         finally:
             self._db.close()
 

@@ -7,6 +7,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+_ADVICE = "mend that, or choose another folder with --data"
+
 
 class FolderInUseError(Exception):
     """Another server holds the folder."""
@@ -62,9 +64,11 @@ class DataFolder:
         try:
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
             if not os.access(self.root, os.W_OK | os.X_OK):
-                raise FolderUnusableError(f"{self.root}: not writable")
+                raise FolderUnusableError(
+                    f"{self.root} cannot be written: its disk is read-only or its permissions forbid it; {_ADVICE}"
+                )
         except OSError as error:
-            raise FolderUnusableError(f"{self.root}: {error.strerror}") from None
+            raise FolderUnusableError(f"{self.root}: {error.strerror}; {_ADVICE}") from None
 
 
 class FolderLock:
@@ -79,7 +83,7 @@ class FolderLock:
         try:
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            raise FolderUnusableError(f"{self._path}: {error.strerror}") from None
+            raise FolderUnusableError(f"{self._path}: {error.strerror}; {_ADVICE}") from None
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -269,6 +269,8 @@ def _not_ready(node: Node, views: Views, stopping: asyncio.Event) -> Mapping[str
         reasons["server"] = "stopping"
     if not node.writable:
         reasons["log"] = "the event log refuses writes"
-    if views.lag_commits > READY_LAG_COMMITS_MAX:
+    if views.failing:
+        reasons["views"] = "the read models cannot be written"
+    elif views.lag_commits > READY_LAG_COMMITS_MAX:
         reasons["views"] = f"{views.lag_commits} commits behind"
     return reasons

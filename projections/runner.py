@@ -19,13 +19,13 @@ from eventlog.bus import Bus
 from eventlog.codec import EventCodec
 from eventlog.port import Log
 from eventlog.record import Commit, Committed
-from eventlog.registry import UnknownEventError
-from projections.projection import ParkedStream, Projection, Received, Unreadable
+from projections.decoding import decoded
+from projections.health import ViewsHealth
+from projections.projection import ParkedStream, Projection, Received
 
 _log = structlog.get_logger(__name__)
 
 STREAM_COMMITS_MAX = 1_000
-ERROR_CHARACTERS_MAX = 200
 T = TypeVar("T")
 
 
@@ -90,6 +90,7 @@ class Runner:
         self._unfollow: Callable[[], None] | None = None
         self._waiters: list[tuple[dict[int, int], tuple[Projection, ...], asyncio.Future[None]]] = []
         self._turn = asyncio.Lock()
+        self.health = ViewsHealth()
         self.metrics = RunnerMetrics()
 
     async def start(self) -> None:
@@ -251,10 +252,10 @@ class Runner:
                 self._wake.clear()
                 self._hurry.clear()
                 await self._turn_over()
-            except Exception as error:  # noqa: BLE001
-                # Nothing is lost: views stand at their positions and the rest is read from the log.
+                self.health.worked()
+            except Exception as error:  # noqa: BLE001 - nothing is lost: what is missing is read from the log
                 self.metrics.failures += 1
-                _log.error("views cannot follow", error=type(error).__name__, exc_info=error)
+                self.health.failed(error)
                 self._start_over()
                 if self._closing:
                     return
@@ -380,19 +381,3 @@ def _hold(projections: Iterable[Projection], positions: Mapping[int, int]) -> bo
         for projection in projections
         for shard, position in positions.items()
     )
-
-
-def decoded(
-    codec: EventCodec, commits: Sequence[Commit], reads: Callable[[str], bool] | None = None
-) -> list[Received]:
-    """The commits with their events; what cannot be decoded is marked so. Streams that nobody `reads` are not decoded at all."""
-    received: list[Received] = []
-    for commit in commits:
-        if reads is not None and not reads(commit.stream):
-            received.append(Committed(commit, ()))
-            continue
-        try:
-            received.append(codec.decode(commit))
-        except UnknownEventError as error:
-            received.append(Unreadable(commit, str(error)[:ERROR_CHARACTERS_MAX]))
-    return received

@@ -107,6 +107,11 @@ class Views:
         return self.runner.metrics
 
     @property
+    def failing(self) -> bool:
+        """Whether a view could not be written when that was last tried; it is tried again by itself."""
+        return self.runner.health.failing
+
+    @property
     def lag_commits(self) -> int:
         """How many known commits are not in all views yet."""
         return self.runner.lag_commits

@@ -44,15 +44,17 @@ class Planned(msgspec.Struct, frozen=True):
 
 class FaultyLog:
     """Each append takes the next planned fault; without one it goes through. Reads go through unless
-    `reads_fail`.
+    `reads_fail`, probes unless `probes_fail`.
 
-    `appends` is the number of append calls begun; `flushes` holds what each was given.
+    `appends` is the number of append calls begun, `probes` of probes; `flushes` holds what each append was given.
     """
 
     def __init__(self, inner: Log) -> None:
         self.inner = inner
         self.flushes: list[Mapping[int, Sequence[Commit]]] = []
         self.reads_fail = False
+        self.probes_fail = False
+        self.probes = 0
         self._planned: deque[Planned] = deque()
         self._released = asyncio.Event()
         self._begun = asyncio.Condition()
@@ -78,6 +80,11 @@ class FaultyLog:
         """Wait until so many appends were begun."""
         async with self._begun:
             await self._begun.wait_for(lambda: self.appends >= count)
+
+    async def probed(self, count: int) -> None:
+        """Wait until so many probes were begun."""
+        async with self._begun:
+            await self._begun.wait_for(lambda: self.probes >= count)
 
     @property
     def log_id(self) -> str:
@@ -147,6 +154,15 @@ class FaultyLog:
         """See the port."""
         self._check_reads()
         return await self.inner.heads()
+
+    async def probe(self) -> None:
+        """See the port."""
+        async with self._begun:
+            self.probes += 1
+            self._begun.notify_all()
+        if self.probes_fail:
+            raise LogUnavailableError("planned")
+        await self.inner.probe()
 
     async def close(self) -> None:
         """Close the inner log."""

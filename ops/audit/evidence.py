@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from eventlog.sqlite_schema import connect_reader
 from ops.folder import DataFolder
 
 _log = structlog.get_logger(__name__)
@@ -54,7 +55,7 @@ def positions_beside(folder: DataFolder) -> list[Evidence]:
 
 def _of_view(path: Path) -> list[Evidence]:
     try:
-        with closing(_read_only(path)) as db:
+        with closing(connect_reader(path)) as db:
             row = db.execute("SELECT log_id FROM view").fetchone()
             if row is None:
                 return []
@@ -81,7 +82,7 @@ def versions_beside(folder: DataFolder) -> Iterator[StreamEvidence]:
     if not folder.snapshots.exists():
         return
     try:
-        with closing(_read_only(folder.snapshots)) as db:
+        with closing(connect_reader(folder.snapshots)) as db:
             last = ""
             while rows := db.execute(
                 "SELECT stream, log_id, version FROM snapshots WHERE stream > ? ORDER BY stream LIMIT ?",
@@ -91,8 +92,3 @@ def versions_beside(folder: DataFolder) -> Iterator[StreamEvidence]:
                 last = rows[-1][0]
     except sqlite3.Error as error:
         _log.warning("the snapshots cannot be read", error=str(error))
-
-
-def _read_only(path: Path) -> sqlite3.Connection:
-    quoted = str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-    return sqlite3.connect(f"file:{quoted}?mode=ro", uri=True, isolation_level=None)

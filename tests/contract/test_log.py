@@ -86,6 +86,20 @@ async def test_one_flush_carries_several_shards(log: Log) -> None:
     assert await log.heads() == {maker.shard: maker.head for maker in makers}
 
 
+async def test_a_trial_write_leaves_nothing(opener: Opener) -> None:
+    log = await opener()
+    maker = ShardMaker(1)
+    await append_one(log, *maker.batch(2))
+    before = await whole_log(log)
+    for _ in range(2):
+        await log.probe()
+    assert (await whole_log(log), await log.heads()) == (before, {1: maker.head})
+    assert await append_one(log, maker.make()) == ShardOutcome(1)
+    await log.close()
+    with pytest.raises(LogUnavailableError):
+        await log.probe()
+
+
 async def test_an_empty_batch_is_an_outcome_of_zero(log: Log) -> None:
     assert await log.append({1: []}) == {1: ShardOutcome(0)}
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from signal import SIGKILL, SIGTERM, Signals
 
@@ -17,11 +18,12 @@ _ADDRESS = re.compile(rb"http://[\w.\[\]:]+")
 class ServerProcess:
     """`minutebook serve` over a folder, at any free port unless one is given; `url` is where it listens now.
 
-    Its log stands beside the folder.
+    Its log stands beside the folder. `prefix`: a command that runs the server's.
     """
 
-    def __init__(self, data: Path, *, port: int = 0, **environment: str) -> None:
+    def __init__(self, data: Path, *, port: int = 0, prefix: Sequence[str] = (), **environment: str) -> None:
         self.data = data
+        self._prefix = prefix
         self.port = port
         self.url = ""
         self._environment = {**os.environ, "MINUTEBOOK_RATE_LIMIT": "off", **environment}
@@ -33,6 +35,12 @@ class ServerProcess:
         return self.url.replace("http", "ws", 1) + "/v1/ws"
 
     @property
+    def process_id(self) -> int:
+        """Of the server that runs."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def log(self) -> str:
         """What it said on stderr so far."""
         return self.data.with_suffix(".log").read_text()
@@ -42,7 +50,7 @@ class ServerProcess:
         command = str(Path(sys.executable).with_name("minutebook"))
         with self.data.with_suffix(".log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                command,
+                *(*self._prefix, command),
                 *("serve", "--port", str(self.port), "--data", str(self.data)),
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,

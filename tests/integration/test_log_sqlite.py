@@ -86,6 +86,8 @@ async def test_a_read_only_log_reads_along_and_writes_nothing(tmp_path: Path) ->
     assert await whole_shard(reading, 1) == commits
     with pytest.raises(LogUnavailableError):
         await append_one(reading, maker.make())
+    with pytest.raises(LogUnavailableError):
+        await reading.probe()
     await reading.close()
     await writing.close()
 
@@ -169,6 +171,18 @@ def test_a_full_disk_writes_nothing_and_recovers(breaking: tuple[Breaking, LogWr
     assert db.execute("SELECT count(*) FROM commits").fetchone()[0] == 2
     db.execute("PRAGMA max_page_count = 1000000")
     assert writer.append({1: large}) == {1: ShardOutcome(20)}
+
+
+def test_a_read_only_database_writes_nothing_and_recovers(breaking: tuple[Breaking, LogWriter]) -> None:
+    db, writer = breaking
+    db.execute("PRAGMA query_only = ON")
+    commits = ShardMaker(1).batch(2)
+    for write in (lambda: writer.append({1: commits}), writer.probe):
+        with pytest.raises(LogUnavailableError, match="SQLITE_READONLY"):
+            write()
+    db.execute("PRAGMA query_only = OFF")
+    writer.probe()
+    assert writer.append({1: commits}) == {1: ShardOutcome(2)}
 
 
 def test_a_busy_log_is_checkpointed_between_flushes(breaking: tuple[Breaking, LogWriter]) -> None:

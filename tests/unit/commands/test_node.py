@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
+import msgspec
 import pytest
 from typing_extensions import override
 
@@ -207,6 +208,33 @@ async def test_a_log_that_takes_no_writes_refuses_and_recovers() -> None:
         assert await stage.history(STREAM) == []
         await stage.done("alice", STREAM, post("hi", to="bob"))
         assert stage.node.writable
+
+
+async def test_a_log_that_takes_writes_again_is_found_without_a_write() -> None:
+    log = RefusingLog(MemoryLog("log-1", 4))
+    log.probes_fail = True
+    async with scene(msgspec.structs.replace(FAST, probe_s=0.0), log) as stage:
+        log.plan(Fault.UNAVAILABLE)
+        assert code_of(await stage.submit("alice", STREAM, post("hi", to="bob"))) == "unavailable"
+        await log.probed(3)
+        before = stage.node.writable
+        log.probes_fail = False
+        await log.probed(log.probes + 1)
+        assert (before, stage.node.writable) == (False, True)
+        probes = log.probes
+        await stage.done("alice", STREAM, post("hi", to="bob"))
+        assert log.probes == probes
+
+
+@pytest.mark.parametrize("fault", [Fault.UNKNOWN_BEFORE, Fault.UNKNOWN_AFTER])
+async def test_a_refused_repetition_leaves_the_outcome_unknown(fault: Fault) -> None:
+    # Whether the first try was written is as open as before, so its positions may not be used for anything else.
+    async with scene() as stage:
+        stage.log.plan(fault, Fault.UNAVAILABLE, Fault.UNAVAILABLE)
+        answer = await stage.done("alice", STREAM, post("hi", to="bob"))
+        assert stage.log.flushes[-4:] == [stage.log.flushes[-1]] * 4
+        assert [row.commit.position for row in await stage.history(STREAM)] == [answer.position]
+        await stage.done("alice", STREAM, post("two", to="bob"))
 
 
 async def test_a_stale_owner_steps_down_for_good() -> None:
