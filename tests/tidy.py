@@ -25,16 +25,12 @@ TEST_MODULE_LINES_MAX = 800
 # Modules that may start a bare task, each with the reason why its task cannot be lost.
 TASK_OWNERS = {
     "client/session.py": "`ChatSession` keeps its one task, and `close` cancels and awaits it.",
-    "tests/unit/test_client_rest.py": "Each test awaits the call that it left waiting.",
-    "tests/unit/test_client_session.py": "Each test awaits the call that it left waiting.",
-    "tests/unit/test_client_socket.py": "Each test awaits the call that it left waiting.",
     "projections/runner.py": "`Runner` keeps its one task, the pump, and `close` drains and awaits it.",
     "commands/tasks.py": "The owner: keeps every task it starts, reports its failure, closes them.",
 }
 
 # Modules that nothing imports because somebody starts them by name.
 ENTRY_POINTS = {
-    "ops/cli/__init__.py": "The command `minutebook` (pyproject.toml).",
     "ops/cli/__main__.py": "`python -m ops.cli`.",
 }
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
+import pytest
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
+E = TypeVar("E", bound=Exception)
 Json = dict[str, Any]
 WAIT_S = 5.0
 
@@ -47,6 +49,13 @@ Answering = Callable[[Call], Reply]
 def problem(code: str, status: int, **more: Any) -> Reply:
     """A refusal."""
     return Reply(status, {"type": "about:blank", "title": code, "status": status, "code": code, **more})
+
+
+async def failure(kind: type[E], operation: Coroutine[Any, Any, object]) -> E:
+    """The error that an operation ends with: a task of it ends well, so that its group goes on."""
+    with pytest.raises(kind) as caught:
+        await operation
+    return caught.value
 
 
 class PeerSocket:

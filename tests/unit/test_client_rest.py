@@ -170,14 +170,14 @@ async def test_a_kept_connection_that_the_server_closed_is_replaced() -> None:
 
 async def test_cancelling_a_call_does_not_give_its_answer_to_the_next() -> None:
     gate = asyncio.Event()
-    async with Peer() as peer, rest_of(peer) as rest:
+    async with Peer() as peer, rest_of(peer) as rest, asyncio.TaskGroup() as tasks:
 
         def answering(call: Call) -> Reply:
             gate.set()
             return done(user_id=call.target.rsplit("/", 1)[-1])
 
         peer.answering = answering
-        first = asyncio.ensure_future(rest.user("first"))
+        first = tasks.create_task(rest.user("first"))
         await gate.wait()
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
