@@ -31,6 +31,7 @@ TASK_OWNERS = {
 
 # Modules that nothing imports because somebody starts them by name.
 ENTRY_POINTS = {
+    "ops/cli/__init__.py": "The command `minutebook` (pyproject.toml).",
     "ops/cli/__main__.py": "`python -m ops.cli`.",
 }
 
