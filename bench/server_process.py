@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import cProfile
 import json
 import os
 import sys
@@ -45,8 +46,6 @@ async def _main(data: Path, profile: str | None) -> None:
     if profile is None:
         await serve(settings, started, with_key)
         return
-    import cProfile  # noqa: PLC0415
-
     profiler = cProfile.Profile()
     profiler.enable()
     try:

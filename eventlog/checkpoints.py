@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -48,4 +47,4 @@ class FileCheckpoint:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         new = self._path.with_suffix(".new")
         new.write_bytes(_encode(_Stored(self._log_id, positions)))
-        os.replace(new, self._path)  # noqa: PTH105
+        new.replace(self._path)

@@ -4,7 +4,8 @@ with the streams only.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Set  # noqa: PYI025
+from collections.abc import AsyncIterator, Iterator
+from collections.abc import Set as AbstractSet
 from enum import StrEnum
 
 import msgspec
@@ -64,7 +65,7 @@ class ShardVerifier:
     fault is not reported again by every later commit: the expectations follow what is there.
     """
 
-    def __init__(self, shard: int, shard_count: int, log_ids: Set[str] | None = None) -> None:
+    def __init__(self, shard: int, shard_count: int, log_ids: AbstractSet[str] | None = None) -> None:
         self.shard = shard
         self.head = Head()
         """The head of what was checked so far."""
@@ -185,7 +186,7 @@ async def verify_shard(
     log: Log,
     shard: int,
     *,
-    log_ids: Set[str] | None = None,
+    log_ids: AbstractSet[str] | None = None,
     expected: Head | None = None,
     page_commits: int = READ_COMMITS_MAX,
 ) -> AsyncIterator[Finding]:

@@ -93,7 +93,7 @@ def copy_into(
         db.execute("ROLLBACK")
         copy.close()
     _sync(partial)
-    os.rename(partial, target)  # noqa: PTH104
+    partial.rename(target)
     _sync(target.parent)
 
 

@@ -133,7 +133,7 @@ def _opened(path: Path) -> sqlite3.Connection:
     # The mode is set before SQLite sees the file, so that the -journal it makes beside it inherits it and no
     # moment is open to others.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
-    os.chmod(path, FILE_MODE)  # noqa: PTH101
+    path.chmod(FILE_MODE)
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         db.execute("PRAGMA journal_mode = TRUNCATE").fetchone()

@@ -97,7 +97,7 @@ class Workers(Generic[T]):
                 _run(resource, *job)
                 del job
             self._dispose(resource)
-        except BaseException as error:  # the thread's end must reach whoever waits in `close`  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001 - the thread's end must reach whoever waits in `close`
             ended.set_exception(error)
         else:
             ended.set_result(None)
@@ -118,7 +118,7 @@ def _run(
     failure: BaseException | None = None
     try:
         result = call(resource)
-    except BaseException as error:  # handed to the caller, whatever it is  # noqa: BLE001
+    except BaseException as error:  # noqa: BLE001 - handed to the caller, whatever it is
         failure = error
     try:
         loop.call_soon_threadsafe(_resolve, future, result, failure)

@@ -135,8 +135,7 @@ class ControlServer:
             answer = Done(msgspec.Raw(_encode(result)))
         except Problem as problem:
             answer = Refused(problem.code, problem.detail)
-        except Exception as error:  # noqa: BLE001
-            # The operator gets a sentence, the log the trace; the server goes on.
+        except Exception as error:  # noqa: BLE001 - the operator gets a sentence, the log the trace
             _log.error("an operation failed", operation=type(request).__name__, exc_info=error)
             answer = Refused("unavailable", f"it failed: {type(error).__name__}: {error}")
         await _send(writer, answer)

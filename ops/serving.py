@@ -33,8 +33,18 @@ class AddressInUseError(Exception):
     """The address cannot be listened on."""
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: ours drain first."""
+class HttpServer(uvicorn.Server):
+    """uvicorn without its own signal handlers (ours drain first), which tells when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    @override
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and tell."""
+        await super().startup(sockets)
+        self.listening.set()
 
     @override
     @contextlib.contextmanager
@@ -64,8 +74,8 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _http(app: Any, settings: Settings, **options: Any) -> _Server:
-    return _Server(
+def _http(app: Any, settings: Settings, **options: Any) -> HttpServer:
+    return HttpServer(
         uvicorn.Config(
             app,
             loop="none",
@@ -84,13 +94,12 @@ def _http(app: Any, settings: Settings, **options: Any) -> _Server:
 
 
 @asynccontextmanager
-async def _running(server: _Server, listener: socket.socket) -> AsyncIterator[None]:
+async def _running(server: HttpServer, listener: socket.socket) -> AsyncIterator[None]:
     """The HTTP server in a task of its own, stopped and awaited at the end."""
     async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(server.serve(sockets=[listener]))
+        tasks.create_task(server.serve(sockets=[listener]))
         try:
-            while not server.started and not task.done():  # noqa: ASYNC110
-                await asyncio.sleep(0.005)
+            await server.listening.wait()
             yield
         finally:
             server.should_exit = True
@@ -157,5 +166,5 @@ async def _drain(server: EmbeddedServer, hurry: asyncio.Event) -> None:
 
 
 async def _first_of(hurry: asyncio.Event, server: EmbeddedServer) -> None:
-    while not hurry.is_set() and not server.socket_desk.empty:  # noqa: ASYNC110
+    while not hurry.is_set() and not server.socket_desk.empty:  # noqa: ASYNC110 - no socket tells that it was the last
         await asyncio.sleep(0.02)

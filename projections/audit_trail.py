@@ -59,7 +59,10 @@ class AuditTrail(Reader):
         limit: int = LIMIT_DEFAULT,
         cursor: str | None = None,
     ) -> Page:
-        """AuditRow as JSON, oldest first; all conditions must hold. `stream` is qualified; `since` (inclusive) and `until` (exclusive) are ms."""  # noqa: E501
+        """AuditRow as JSON, oldest first; all conditions must hold.
+
+        `stream` is qualified; `since` (inclusive) and `until` (exclusive) are ms.
+        """
         checked_limit(limit)
         place = None if cursor is None else place_of("audit", cursor, tuple[int, int, int])
         wanted = (stream, event_type, actor)

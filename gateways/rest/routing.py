@@ -88,8 +88,7 @@ async def _read_json(request: Request, required: bool) -> None:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json" and (body or media_type):
         raise Problem("unsupported_media_type", "the body must be application/json")
-    # FastAPI asks the request for its JSON; this is what it finds, and the body is parsed once.
-    request._json = strict_json(body)  # noqa: SLF001
+    request._json = strict_json(body)  # noqa: SLF001 - FastAPI finds it there, so the body is parsed once
 
 
 def _check_address(request: Request) -> None:

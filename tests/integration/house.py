@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from typing_extensions import override
 
 from client.problem import ConnectionLostError
 from client.rest import RestClient
@@ -20,6 +19,7 @@ from client.websocket import WebSocket, open_websocket
 from commands.accounts import Device
 from commands.caller import Caller, Keyed
 from gateways.socket.hub import SocketHub
+from ops.serving import HttpServer
 from ops.settings import load_settings
 from ops.wiring import EmbeddedServer, embedded_server
 
@@ -279,13 +279,6 @@ class House:
         await self.server.views.caught_up(self.server.desk.head_positions())
 
 
-class _Server(uvicorn.Server):
-    @override
-    @contextlib.contextmanager
-    def capture_signals(self) -> Any:
-        yield
-
-
 def content(text: str) -> Frame:
     """A text."""
     return {"kind": "text", "text": text}
@@ -299,7 +292,7 @@ async def open_house(folder: Path, **flags: Any) -> AsyncIterator[House]:
     )
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(embedded_server(settings))
-        http = _Server(
+        http = HttpServer(
             uvicorn.Config(
                 server.app,
                 port=0,
@@ -312,10 +305,9 @@ async def open_house(folder: Path, **flags: Any) -> AsyncIterator[House]:
             )
         )
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        running = tasks.create_task(http.serve())
+        tasks.create_task(http.serve())
         stack.callback(setattr, http, "should_exit", True)
-        while not http.started and not running.done():  # noqa: ASYNC110
-            await asyncio.sleep(0)
+        await http.listening.wait()
         port = http.servers[0].sockets[0].getsockname()[1]
         rest = await stack.enter_async_context(RestClient(f"http://127.0.0.1:{port}"))
         house = House(server, f"http://127.0.0.1:{port}", rest)

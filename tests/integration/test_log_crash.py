@@ -80,7 +80,7 @@ async def test_nothing_acknowledged_is_lost_by_two_hundred_kills(tmp_path: Path)
     chance = random.Random(seed)
     acked: Acked = {}
     command = [sys.executable, "-m", "tests.integration.log_child", "serve", str(path)]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:  # noqa: ASYNC220
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:  # noqa: ASYNC220 - nothing else runs in this loop
         for number in range(1, KILLS + 1):
             kill_one(child, chance, acked)
             if number % CHECK_EVERY == 0:

@@ -18,6 +18,7 @@ from schemathesis.specs.openapi.schemas import OpenApiSchema
 
 from gateways.rest.app import openapi
 from gateways.rest.protocol import BoundedHttpProtocol
+from ops.serving import HttpServer
 from tests.integration.rest_house import house
 
 pytestmark = pytest.mark.slow
@@ -95,11 +96,10 @@ class Served:
             config = uvicorn.Config(
                 built.app, port=0, http=BoundedHttpProtocol, log_level="critical", lifespan="off", ws="none"
             )
-            server = uvicorn.Server(config)
+            server = HttpServer(config)
             async with asyncio.TaskGroup() as group:
                 group.create_task(server.serve())
-                while not server.started:  # noqa: ASYNC110
-                    await asyncio.sleep(0)
+                await server.listening.wait()
                 port = server.servers[0].sockets[0].getsockname()[1]
                 self._ready.set_result(Place(f"http://127.0.0.1:{port}", ann.session["access_token"], room))
                 await self._stop.wait()

@@ -106,7 +106,7 @@ class Truth:
         return {"content": text, "recalled": None, "pinned": pinned, "reactions": kinds}
 
 
-def event_of(truth: Truth, world: World, step: Step) -> Event | None:  # noqa: PLR0911
+def event_of(truth: Truth, world: World, step: Step) -> Event | None:  # noqa: PLR0911 - a table, read downwards
     """A legal event for a step, or none."""
     kind, who, number = step
     user = USERS[who]
