@@ -53,9 +53,13 @@ class HttpServer(uvicorn.Server):
         yield
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens. Raises AddressInUseError.
+
+    Its protocol is named, since asyncio sets TCP_NODELAY only on connections of a socket that says TCP.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
@@ -125,7 +129,7 @@ async def serve(
 
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
-        listener = _listen(settings.host, settings.port)
+        listener = listen(settings.host, settings.port)
         stack.callback(listener.close)
         server = await stack.enter_async_context(embedded_server(settings))
         for number in STOP_SIGNALS:
@@ -148,7 +152,7 @@ async def _metrics(server: EmbeddedServer) -> AsyncIterator[None]:
     if settings.metrics_port is None:
         yield
         return
-    listener = _listen(settings.host, settings.metrics_port)
+    listener = listen(settings.host, settings.metrics_port)
     http = _http(build_metrics_app(server.registry), settings, ws="none")
     async with _running(http, listener):
         _log.info("metrics", url=f"{url_of(listener)}/metrics")
