@@ -1,7 +1,8 @@
 """Events per second and core into SQLite views: rebuilding each view, beside a bare `executemany` of the very same rows.
 
-`python -m bench.rebuild [--events N] [--live]`. CPU time of the process, so that a busy machine disturbs little; the reference runs in the
-same process right after, so that what still disturbs both cancels out in the ratio. `--live` measures small batches instead.
+`python -m bench.rebuild [--events N] [--live | --flat]`. CPU time of the process, so that a busy machine disturbs little; the reference
+runs in the same process right after, so that what still disturbs both cancels out in the ratio. `--live` measures what a message costs in
+the batches of a running server, `--flat` whether the timeline's rate stays as the log grows.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import random
 import sqlite3
 import tempfile
 import time
+from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -22,19 +25,27 @@ from domain.event import Event
 from domain.streams import shard_of
 from domain.talk import MessagePosted
 from eventlog.codec import EventCodec, frame_of, recorded
-from eventlog.record import Committed, Draft, Head
+from eventlog.record import Commit, Committed, Draft, Head
 from eventlog.registry import Registry
 from eventlog.sealing import PlainSealing
+from projections.decoding import Decoding
 from projections.projection import Projection
 from projections.rebuild import SPAN_COMMITS
-from projections.runner import decoded
+from projections.runner import RunnerSettings
 from projections.sqlite import SqliteViewStore
+from projections.sqlite_words import create_words, words_of
 from projections.views import READ_MODELS
 
 CONVERSATIONS = 500
 SHARDS = 8
 WORDS = 12
 VOCABULARY = 3_000
+LIVE_RATES = (1_000, 3_000)
+"""Messages per second."""
+LIVE_BATCH_MS = 20
+FLAT_MARKS = (100_000, 500_000)
+FLAT_WINDOW = 50_000
+"""The rate at a mark is that of so many events before it."""
 CODEC = EventCodec(Registry(EVENT_CLASSES), PlainSealing())
 
 
@@ -46,13 +57,11 @@ class History:
         self._heads: dict[int, Head] = {}
         self._versions = [0] * CONVERSATIONS
         self._at = 1_700_000_000_000
-        self.commits: list[Committed] = [self._opened(index) for index in range(CONVERSATIONS)]
+        self.opened = [self._opened(index) for index in range(CONVERSATIONS)]
 
     def say(self, count: int) -> list[Committed]:
         """The next messages."""
-        said = [self._said(self._random.randrange(CONVERSATIONS)) for _ in range(count)]
-        self.commits += said
-        return said
+        return [self._said(self._random.randrange(CONVERSATIONS)) for _ in range(count)]
 
     def _opened(self, index: int) -> Committed:
         return self._commit(
@@ -95,24 +104,30 @@ class History:
 def opened(folder: Path, name: str) -> Projection:
     """An empty view."""
     model = READ_MODELS[name]
-    return Projection(SqliteViewStore(folder / f"{name}.db", model.schema, "bench"), model.apply, model.kinds)
+    return model.over(SqliteViewStore(folder / f"{name}.db", model.schema, "bench"))
 
 
-def rebuild(folder: Path, name: str, history: History) -> tuple[float, float]:
-    """(seconds of CPU to rebuild from frames, of which decoding)."""
-    projection = opened(folder, name)
-    by_shard = sorted(history.commits, key=lambda committed: committed.commit.shard)
-    frames = [committed.commit for committed in by_shard]
-    decoding = 0.0
+def rebuild(projection: Projection, commits: Sequence[Committed]) -> float:
+    """Seconds of CPU to take the frames of these commits, shard by shard."""
+    frames = frames_of(commits)
     started = time.process_time()
     for first in range(0, len(frames), SPAN_COMMITS):
-        before = time.process_time()
-        span = decoded(CODEC, frames[first : first + SPAN_COMMITS], projection.reads)
-        decoding += time.process_time() - before
-        projection.take(span)
-    seconds = time.process_time() - started
-    projection.store.close()
-    return seconds, decoding
+        projection.take(Decoding(CODEC, frames[first : first + SPAN_COMMITS], projection))
+    return time.process_time() - started
+
+
+def decode(projection: Projection, commits: Sequence[Committed]) -> float:
+    """Seconds of CPU of `rebuild`'s decoding alone."""
+    frames = frames_of(commits)
+    started = time.process_time()
+    for _ in Decoding(CODEC, frames, projection):
+        pass
+    return time.process_time() - started
+
+
+def frames_of(commits: Sequence[Committed]) -> list[Commit]:
+    """The commits without their events, in the order in which a rebuild reads them."""
+    return [committed.commit for committed in sorted(commits, key=lambda committed: committed.commit.shard)]
 
 
 def bare(folder: Path, name: str) -> float:
@@ -121,40 +136,46 @@ def bare(folder: Path, name: str) -> float:
     target = sqlite3.connect(folder / f"{name}-bare.db", isolation_level=None)
     target.execute("PRAGMA journal_mode = WAL")
     target.execute("PRAGMA synchronous = NORMAL")
-    schema = READ_MODELS[name].schema
-    texts = {table.name for table in schema.texts}
     seconds = 0.0
-    for table_name in (*(table.name for table in schema.tables), *texts):
-        (sql,) = source.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table_name,)).fetchone()
+    for table in READ_MODELS[name].schema.tables:
+        (sql,) = source.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table.name,)).fetchone()
         target.execute(sql)
-        rowid = "rowid, " if table_name in texts else ""
-        rows = source.execute(f"SELECT {rowid}* FROM {table_name}").fetchall()
-        if not rows:
-            continue
-        names = rowid + ", ".join(column[1] for column in target.execute(f"PRAGMA table_info({table_name})"))
-        marks = ", ".join("?" * len(rows[0]))
-        started = time.process_time()
-        for first in range(0, len(rows), SPAN_COMMITS):
-            target.execute("BEGIN")
-            target.executemany(
-                f"INSERT INTO {table_name} ({names}) VALUES ({marks})", rows[first : first + SPAN_COMMITS]
-            )
-            target.execute("COMMIT")
-        seconds += time.process_time() - started
+        seconds += _copy(source, target, f"SELECT * FROM {table.name}", f"INSERT INTO {table.name}")
+        if table.text is not None:
+            target.execute(create_words(table, table.text))
+            columns = ", ".join(table.text.searched)
+            select = f"SELECT {table.text.order}, {columns} FROM {table.name}"
+            seconds += _copy(source, target, select, f"INSERT INTO {words_of(table)} (rowid, {columns})")
     source.close()
     target.close()
     return seconds
 
 
+def _copy(source: sqlite3.Connection, target: sqlite3.Connection, select: str, insert: str) -> float:
+    rows = source.execute(select).fetchall()
+    if not rows:
+        return 0
+    marks = ", ".join("?" * len(rows[0]))
+    started = time.process_time()
+    for first in range(0, len(rows), SPAN_COMMITS):
+        target.execute("BEGIN")
+        target.executemany(f"{insert} VALUES ({marks})", rows[first : first + SPAN_COMMITS])
+        target.execute("COMMIT")
+    return time.process_time() - started
+
+
 def main_rebuild(events: int) -> None:
     """Print one line for each view."""
     history = History()
-    history.say(events)
+    commits = [*history.opened, *history.say(events)]
     gc.freeze()  # As the server does after its start: the history is no garbage to look through.
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         for name in READ_MODELS:
-            seconds, decoding = rebuild(folder, name, history)
+            projection = opened(folder, name)
+            seconds = rebuild(projection, commits)
+            decoding = decode(projection, commits)
+            projection.store.close()
             reference = bare(folder, name)
             print(
                 f"{name:12} {events / seconds:9,.0f} events/s  {seconds / events * 1e6:6.1f} us an event "
@@ -163,26 +184,51 @@ def main_rebuild(events: int) -> None:
             )
 
 
-def main_live(events: int, batch: int, lazy_batch: int) -> None:
-    """Print the CPU of applying small batches of direct messages, view by view."""
+def main_flat() -> None:
+    """Print the timeline's rate at each of the marks."""
     history = History()
     with tempfile.TemporaryDirectory() as text:
-        projections = {name: opened(Path(text), name) for name in READ_MODELS}
-        for projection in projections.values():
-            projection.take(history.commits)
+        projection = opened(Path(text), "timeline")
+        rebuild(projection, history.opened)
+        spans: deque[float] = deque(maxlen=FLAT_WINDOW // SPAN_COMMITS)
+        for events in range(SPAN_COMMITS, max(FLAT_MARKS) + 1, SPAN_COMMITS):
+            spans.append(rebuild(projection, history.say(SPAN_COMMITS)))
+            if events in FLAT_MARKS:
+                print(f"timeline at {events:9,} events  {FLAT_WINDOW / sum(spans):9,.0f} events/s")
+        projection.store.close()
+
+
+def main_live(events: int) -> None:
+    """Print the CPU of applying the batches of direct messages that a running server applies, view by view."""
+    settings = RunnerSettings()
+    for rate in LIVE_RATES:
+        batch = rate * LIVE_BATCH_MS // 1_000
+        lazy_batch = min(rate * settings.lazy_linger_ms // 1_000, settings.lazy_commits_max)
+        total = 0.0
+        for name, model in READ_MODELS.items():
+            size = lazy_batch if model.lazy else batch
+            seconds = live(name, events, size)
+            total += seconds
+            print(
+                f"{name:12} {rate:6,}/s  batches of {size:5,}  {seconds / events * 1e6:6.1f} us of CPU a message"
+            )
+        print(f"{'all':12} {rate:6,}/s  {'':17}  {total / events * 1e6:6.1f} us of CPU a message")
+
+
+def live(name: str, events: int, size: int) -> float:
+    """Seconds of CPU to take so many messages in batches."""
+    history = History()
+    with tempfile.TemporaryDirectory() as text:
+        projection = opened(Path(text), name)
+        projection.take(history.opened)
         said = history.say(events)
         gc.freeze()
-        total = 0.0
-        for name, projection in projections.items():
-            size = lazy_batch if READ_MODELS[name].lazy else batch
-            started = time.process_time()
-            for first in range(0, events, size):
-                projection.take(said[first : first + size])
-            seconds = time.process_time() - started
-            projection.store.close()
-            total += seconds
-            print(f"{name:12} batches of {size:5}  {seconds / events * 1e6:6.1f} us of CPU a message")
-        print(f"{'all':12}                   {total / events * 1e6:6.1f} us of CPU a message")
+        started = time.process_time()
+        for first in range(0, events, size):
+            projection.take(said[first : first + size])
+        seconds = time.process_time() - started
+        projection.store.close()
+    return seconds
 
 
 def main() -> None:
@@ -190,11 +236,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=50_000)
     parser.add_argument("--live", action="store_true")
-    parser.add_argument("--batch", type=int, default=20)
-    parser.add_argument("--lazy-batch", type=int, default=1_000)
+    parser.add_argument("--flat", action="store_true")
     options = parser.parse_args()
     if options.live:
-        main_live(options.events, options.batch, options.lazy_batch)
+        main_live(options.events)
+    elif options.flat:
+        main_flat()
     else:
         main_rebuild(options.events)
 

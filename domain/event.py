@@ -13,7 +13,7 @@ WINDOW_MESSAGES = 4096
 setting: `evolve` must give the same state everywhere."""
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
+class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """A fact of one stream. Subclasses are flat; their fields are the storage format and are versioned with
     care.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import msgspec
 
@@ -30,7 +30,7 @@ class _EventHeader(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     trace_id: str | None = None
 
 
-class StoredEvent(msgspec.Struct, frozen=True):
+class StoredEvent(msgspec.Struct, frozen=True, gc=False):
     """An event of a decoded frame; what it has not is None or empty."""
 
     type: str
@@ -67,7 +67,14 @@ class StoredFrame(_FrameHeader, frozen=True):
     events: list[StoredEvent]
 
 
+class _FrameEvents(msgspec.Struct, frozen=True, gc=False):
+    """The events of a frame; its header is skipped, for the commit has copies."""
+
+    events: list[StoredEvent]
+
+
 _decode_frame = msgspec.json.Decoder(StoredFrame).decode
+_decode_events = msgspec.json.Decoder(_FrameEvents).decode
 
 
 def frame_of(draft: Draft, log_id: str, shard: int, epoch: int, head: Head) -> Commit:
@@ -138,24 +145,31 @@ class EventCodec:
             (opening, b',"data":', kind.encode_clear(event), b',"key_id":', key, b',"body":', sealed, b"}")
         )
 
-    def decode(self, commit: Commit) -> Committed:
-        """The commit with its events.
+    def decode(self, commit: Commit, contents: Container[str] | None = None) -> Committed:
+        """The commit with its events. `contents`: the types whose content is wanted (None: all); events of other
+        types come bare, with nothing but `TYPE`, `actor` and `at`.
 
-        Raises UnknownEventError for a type, version or body this code cannot read.
+        Raises UnknownEventError for a type, version or body this code cannot read; bodies of bare events are not
+        looked at.
         """
         rows = []
+        at, stream, shard, position, key = commit.at, commit.stream, commit.shard, commit.position, commit.key
         version, number = commit.first_version, commit.first_number
-        for stored in decode_frame(commit.frame).events:
+        for stored in _events_of(commit.frame):
+            if contents is None or stored.type in contents:
+                event = self.event_of(stored, at)
+            else:
+                event = self.registry.named(stored.type).bare(stored.schema, stored.actor, at)
             # By position: this runs for every event of every rebuild, and names cost twice as much.
             row = Recorded(
-                commit.stream,
+                stream,
                 version,
                 stored.seq,
                 number,
-                self.event_of(stored, commit.at),
-                commit.shard,
-                commit.position,
-                commit.key,
+                event,
+                shard,
+                position,
+                key,
                 stored.correlation_id,
                 stored.causation_id,
                 stored.trace_id,
@@ -206,5 +220,12 @@ def decode_frame(frame: bytes) -> StoredFrame:
     """The frame's fields. Raises UnknownEventError if it is no frame."""
     try:
         return _decode_frame(frame)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise UnknownEventError(f"not a frame: {error}") from error
+
+
+def _events_of(frame: bytes) -> list[StoredEvent]:
+    try:
+        return _decode_events(frame).events
     except (msgspec.DecodeError, ValueError) as error:
         raise UnknownEventError(f"not a frame: {error}") from error

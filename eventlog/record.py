@@ -1,7 +1,7 @@
 """The shapes of the record: an event with its place, and a commit with its frame.
 
 The words are those of the `eventsourcing` library where it has them (originator = stream, notification id =
-number).
+number). None of these can be part of a cycle, so the garbage collector need not look at them (`gc=False`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ GENESIS_DIGEST = bytes(DIGEST_BYTES)
 """`previous` of the first frame of a shard."""
 
 
-class Recorded(msgspec.Struct, frozen=True):
+class Recorded(msgspec.Struct, frozen=True, gc=False):
     """One event and its place: version in the stream (1, 2, 3…), seq among the public ones (None: private),
     number in the shard.
     """
@@ -38,7 +38,7 @@ class Recorded(msgspec.Struct, frozen=True):
     trace_id: str | None = None
 
 
-class Trace(msgspec.Struct, frozen=True):
+class Trace(msgspec.Struct, frozen=True, gc=False):
     """Where a command came from; kept beside each of its events."""
 
     correlation_id: str | None = None
@@ -63,7 +63,7 @@ class Draft(msgspec.Struct, frozen=True):
     trace: Trace | None = None
 
 
-class Head(msgspec.Struct, frozen=True):
+class Head(msgspec.Struct, frozen=True, gc=False):
     """Where a shard's log ends: position 0, epoch 0, number 0 and the genesis digest when it is empty."""
 
     position: int = 0
@@ -73,7 +73,7 @@ class Head(msgspec.Struct, frozen=True):
     digest: bytes = GENESIS_DIGEST
 
 
-class Commit(msgspec.Struct, frozen=True):
+class Commit(msgspec.Struct, frozen=True, gc=False):
     """One document of the log: header copies and the frame, the one byte string that is stored, hashed,
     relayed and restored.
 
@@ -110,7 +110,7 @@ class Commit(msgspec.Struct, frozen=True):
         )
 
 
-class Committed(msgspec.Struct, frozen=True):
+class Committed(msgspec.Struct, frozen=True, gc=False):
     """A durable commit with its events decoded: what the bus carries and what readers of the log are given."""
 
     commit: Commit

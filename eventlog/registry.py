@@ -37,7 +37,8 @@ class EventType:
             _part_encoder(event_class, "Body", self.body_fields) if self.body_fields else _no_body
         )
         """The free-form part as a JSON object, None for a type without one."""
-        self._decoder = msgspec.json.Decoder(_readable(event_class, fields))
+        self._decode = msgspec.json.Decoder(event_class).decode
+        self._bare = _bare(event_class)
         self._upcasts = [_upcast(event_class, n) for n in range(1, self.version)]
 
     def read(self, version: int, clear: bytes, body: bytes | None, actor: str, at: int) -> Event:
@@ -45,21 +46,34 @@ class EventType:
 
         Raises UnknownEventError for a version from the future or a part that does not fit.
         """
-        if not 1 <= version <= self.version:
-            raise UnknownEventError(f"{self.name} has schema {version}, newest known is {self.version}")
-        joined = _joined(clear, body)
         try:
-            if version < self.version:
-                state = msgspec.json.decode(joined)
-                for upcast in self._upcasts[version - 1 :]:
-                    upcast(state)
-                joined = msgspec.json.encode(state)
-            part = self._decoder.decode(joined)
+            if version != self.version:
+                clear, body = self._upcast(version, _joined(clear, body)), None
+            # One decoder makes the event: a struct of the parts and a copy of its fields took thrice the time.
+            return self._decode(_spliced(clear, body or b"{}", actor, at))
         except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
             raise UnknownEventError(
                 f"{self.name} schema {version} cannot be read: {type(error).__name__}"
             ) from error
-        return self.event_class(actor=actor, at=at, **msgspec.structs.asdict(part))
+
+    def bare(self, version: int, actor: str, at: int) -> Event:
+        """An event of this type that has its envelope only: for readers that look at no content.
+
+        Raises UnknownEventError for a version from the future.
+        """
+        self._check(version)
+        return self._bare(actor=actor, at=at)
+
+    def _check(self, version: int) -> None:
+        if not 1 <= version <= self.version:
+            raise UnknownEventError(f"{self.name} has schema {version}, newest known is {self.version}")
+
+    def _upcast(self, version: int, joined: bytes) -> bytes:
+        self._check(version)
+        state = msgspec.json.decode(joined)
+        for upcast in self._upcasts[version - 1 :]:
+            upcast(state)
+        return msgspec.json.encode(state)
 
 
 class Registry:
@@ -129,19 +143,17 @@ def _no_body(_: Event) -> None:
     """The body of a type without one."""
 
 
-def _readable(event_class: type[Event], names: list[str]) -> type[msgspec.Struct]:
-    hints = get_type_hints(event_class)
-    known = {f.name: f for f in msgspec.structs.fields(event_class)}
-    fields: list[Any] = [
-        (n, hints[n]) if known[n].required else (n, hints[n], known[n].default) for n in names
-    ]
-    return msgspec.defstruct(
-        f"{event_class.__name__}Read",
-        fields,
+def _bare(event_class: type[Event]) -> type[Event]:
+    bare = msgspec.defstruct(
+        f"{event_class.__name__}Bare",
+        [],
+        bases=(Event,),
+        namespace={"TYPE": event_class.TYPE, "PUBLIC": event_class.PUBLIC},
+        frozen=True,
         kw_only=True,
-        forbid_unknown_fields=True,
-        rename=_renamed(known),
     )
+    assert issubclass(bare, Event)
+    return bare
 
 
 def _renamed(known: Mapping[str, Any]) -> dict[str, str]:
@@ -152,6 +164,13 @@ def _renamed(known: Mapping[str, Any]) -> dict[str, str]:
 def _upcast(event_class: type[Event], version: int) -> Callable[[dict[str, Any]], None]:
     upcast: Callable[[dict[str, Any]], None] = getattr(event_class, f"upcast_v{version}_v{version + 1}")
     return upcast
+
+
+def _spliced(clear: bytes, body: bytes, actor: str, at: int) -> bytes:
+    """Both parts and the envelope as one JSON object."""
+    first = b"" if clear == b"{}" else b","
+    second = b"" if body == b"{}" else b","
+    return b'%b%b%b%b"actor":%b,"at":%d}' % (clear[:-1], first, body[1:-1], second, _encode(actor), at)
 
 
 def _joined(clear: bytes, body: bytes | None) -> bytes:

@@ -25,6 +25,7 @@ WORDS = Table(name="words", columns=("tenant text", "word text", "user_id text")
 BLOCKS = Table(name="blocks", columns=("tenant text", "blocker text", "blocked text", "at int"), key_size=3)
 SCHEMA = Schema(name="directory", version=1, tables=(USERS, WORDS, BLOCKS))
 KINDS = frozenset({StreamKind.USER, StreamKind.DIRECT})
+TYPES = frozenset({"user_registered", "user_profile_changed", "direct_blocked", "direct_unblocked"})
 
 _END = "\x1f"
 _LAST = "\U0010ffff"
@@ -35,8 +36,6 @@ def apply(view: UnitOfWork, row: Recorded) -> None:
     """Apply one event of a user or a pair; others change nothing."""
     event: Any = row.event
     kind = event.TYPE
-    if kind == "message_posted":
-        return
     tenant, name = split(row.stream)
     if kind == "user_registered":
         user_id = name.removeprefix("user:")

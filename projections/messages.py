@@ -7,9 +7,10 @@ from typing import Any
 
 import msgspec
 
-from domain.streams import qualified, split
+from domain.streams import StreamKind, qualified, split
 from eventlog.record import Recorded
 from projections.access import Access
+from projections.projection import kind_of
 from projections.store import Row, Snapshot, UnitOfWork, Value
 from projections.tables import (
     EDITS,
@@ -44,10 +45,11 @@ def apply_message(view: UnitOfWork, row: Recorded, seq: int) -> None:
 
 
 def apply_posted(view: UnitOfWork, row: Recorded, seq: int, event: Any) -> None:
-    """Apply a posted message."""
+    """Apply a posted message's marks: whose last one it is in a group, and whom it mentions."""
     stream = row.stream
     tenant = split(stream)[0]
-    view.put(OWN_MESSAGES, (stream, qualified(tenant, event.actor), seq))
+    if kind_of(stream) is StreamKind.GROUP:
+        view.put(OWN_MESSAGES, (stream, qualified(tenant, event.actor), seq))
     if event.mentions:
         if event.mentions == ("all",):
             view.insert(MENTIONS_OF_ALL, (stream, seq))

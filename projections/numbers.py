@@ -7,7 +7,7 @@ from projections.access import Access
 from projections.personal import PERSONAL
 from projections.shapes import Numbers
 from projections.store import SCAN_ROWS_MAX, Snapshot
-from projections.tables import EVENTS, MENTIONS, MENTIONS_OF_ALL, OWN_MESSAGES, RECALLS
+from projections.tables import EVENTS, MENTIONS, MENTIONS_OF_ALL, OWN_MESSAGES, RECALLS, head_of
 
 
 def numbers_of(timeline: Snapshot, inbox: Snapshot, access: Access) -> Numbers:
@@ -17,9 +17,7 @@ def numbers_of(timeline: Snapshot, inbox: Snapshot, access: Access) -> Numbers:
     """
     personal = inbox.get(PERSONAL, (inbox_stream(access.tenant, access.user_id), access.conversation_id))
     read_seq, pinned, muted = (0, 0, 0) if personal is None else (_int(column) for column in personal[2:5])
-    own = timeline.get(OWN_MESSAGES, (access.stream, access.member))
-    if own is not None:
-        read_seq = max(read_seq, _int(own[2]))
+    read_seq = max(read_seq, _own_message(timeline, access))
     base = max(read_seq, access.joined_seq)
     unread = mentions = 0
     if base < access.head:
@@ -31,6 +29,17 @@ def numbers_of(timeline: Snapshot, inbox: Snapshot, access: Access) -> Numbers:
     return Numbers(
         unread=unread, mentions=mentions, read_seq=read_seq, pinned=bool(pinned), muted=bool(muted)
     )
+
+
+def _own_message(timeline: Snapshot, access: Access) -> int:
+    """The seq of one's own last message, 0 without one."""
+    if access.kind == "group":
+        own = timeline.get(OWN_MESSAGES, (access.stream, access.member))
+        return 0 if own is None else _int(own[2])
+    head = head_of(timeline, access.stream)
+    if head is None or head.author is None:
+        return 0
+    return head.last_message if head.author == access.user_id else head.other_message
 
 
 def _messages_up_to(timeline: Snapshot, access: Access, seq: int) -> int:

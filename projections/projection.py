@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 
 import msgspec
@@ -37,6 +37,10 @@ class Poison(Exception):
     """Raised by a rebuild, which stops where continuous running parks."""
 
 
+class HoleError(RuntimeError):
+    """A batch whose positions do not follow what was applied."""
+
+
 class ParkedStream(msgspec.Struct, frozen=True, array_like=True):
     """A stream that a projection could not read on."""
 
@@ -52,7 +56,8 @@ class ParkedStream(msgspec.Struct, frozen=True, array_like=True):
 class Projection:
     """Applies commits to a store. All methods block and belong to the store's writer thread.
 
-    `kinds`: only streams of these kinds are handed to `apply`. `parks` False: an event that cannot be applied raises Poison.
+    `kinds`: only streams of these kinds are handed to `apply`, and of them only events of these `types` (None: all).
+    `contents` False: it looks at no event's content. `parks` False: an event that cannot be applied raises Poison.
     `lazy`: the runner gathers longer for it, and its readers wait until it is fresh.
     """
 
@@ -62,6 +67,8 @@ class Projection:
         apply: Apply,
         kinds: frozenset[StreamKind] | None = None,
         *,
+        types: frozenset[str] | None = None,
+        contents: bool = True,
         parks: bool = True,
         lazy: bool = False,
     ) -> None:
@@ -69,6 +76,9 @@ class Projection:
         self.name = store.schema.name
         self._apply = apply
         self._kinds = kinds
+        self._types = types
+        self.contents = types if contents else frozenset()
+        """The types of events whose content `apply` needs, None for all."""
         self.parks = parks
         self.lazy = lazy
         self.positions: dict[int, int] = store.positions()
@@ -79,29 +89,27 @@ class Projection:
         self.applied_events = 0
         self.parked_events = 0
 
-    def take(self, batch: Sequence[Received]) -> None:
-        """Apply a batch; each shard's commits in position order without a hole. What was applied before is dropped."""
-        fresh, positions = self._fresh(batch)
-        if not positions:
-            return
+    def take(self, batch: Iterable[Received]) -> None:
+        """Apply a batch; each shard's commits in position order without a hole. What was applied before is dropped.
+
+        The batch may be gone through twice, so it is no iterator. Raises HoleError.
+        """
+        positions: dict[int, int] = {}
         work = UnitOfWork(self.store)
         try:
-            events = 0
-            for received in fresh:
-                if type(received) is not Committed:
-                    raise _Unapplied
-                for row in received.events:
-                    self._apply(work, row)
-                events += len(received.events)
-        except ViewUnavailableError:
+            events = self._take_all(work, self._fresh(batch, positions))
+        except (ViewUnavailableError, HoleError):
+            self.store.release()
             raise
         except Exception:  # noqa: BLE001
             self.store.release()
             # Which one it was is found by applying them one by one, each upon its own unit of work.
+            positions.clear()
             work = UnitOfWork(self.store)
-            events = sum(self._take_one(work, received) for received in fresh)
-        self._write(work, positions, len(batch))
-        self.applied_events += events
+            events = sum(self._take_one(work, received) for received in self._fresh(batch, positions))
+        if positions:
+            self._write(work, positions)
+            self.applied_events += events
 
     def reads(self, stream: str) -> bool:
         """Whether events of that stream are handed to `apply`."""
@@ -149,10 +157,9 @@ class Projection:
         self._store(work, self._unwritten)
         return stream not in self._parked
 
-    def _fresh(self, batch: Sequence[Received]) -> tuple[list[Received], dict[int, int]]:
-        fresh: list[Received] = []
-        positions: dict[int, int] = {}
-        applied = self.positions
+    def _fresh(self, batch: Iterable[Received], positions: dict[int, int]) -> Iterator[Received]:
+        """What is new and concerns this view; `positions` becomes where the view stands after it."""
+        applied, parked, kinds = self.positions, self._parked, self._kinds
         for received in batch:
             commit = received.commit
             shard, position = commit.shard, commit.position
@@ -160,13 +167,23 @@ class Projection:
             if position <= last:
                 continue
             if position != last + 1:
-                raise RuntimeError(f"{self.name}: position {position} of shard {shard} follows {last}")
+                raise HoleError(f"{self.name}: position {position} of shard {shard} follows {last}")
             positions[shard] = position
-            if commit.stream not in self._parked and (
-                self._kinds is None or kind_of(commit.stream) in self._kinds
-            ):
-                fresh.append(received)
-        return fresh, positions
+            stream = commit.stream
+            if (kinds is None or kind_of(stream) in kinds) and stream not in parked:
+                yield received
+
+    def _take_all(self, work: UnitOfWork, batch: Iterable[Received]) -> int:
+        apply, types = self._apply, self._types
+        events = 0
+        for received in batch:
+            if type(received) is not Committed:
+                raise _Unapplied
+            for row in received.events:
+                if types is None or row.event.TYPE in types:
+                    apply(work, row)
+            events += len(received.events)
+        return events
 
     def _take_one(self, work: UnitOfWork, received: Received, from_version: int = 0) -> int:
         """Apply one commit, or park its stream; the number of events applied."""
@@ -183,6 +200,9 @@ class Projection:
         for row in received.events:
             if row.version < from_version or work.get(SKIPPED, (row.stream, row.version)) is not None:
                 continue
+            applied += 1
+            if self._types is not None and row.event.TYPE not in self._types:
+                continue
             inner = work.nested()
             try:
                 self._apply(inner, row)
@@ -190,9 +210,8 @@ class Projection:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, the rest goes on
                 self._park(work, commit, row.version, type(error).__name__, error)
-                return applied
+                return applied - 1
             work.merge(inner)
-            applied += 1
         return applied
 
     def _park(
@@ -206,9 +225,11 @@ class Projection:
         self.parked_events += 1
         _log.error("stream parked", projection=self.name, stream=commit.stream, version=version, error=reason)
 
-    def _write(self, work: UnitOfWork, positions: Mapping[int, int], commits: int) -> None:
+    def _write(self, work: UnitOfWork, positions: Mapping[int, int]) -> None:
         unwritten = {**self._unwritten, **positions}
-        self._unwritten_commits += commits
+        self._unwritten_commits += sum(positions.values()) - sum(
+            self.positions.get(shard, 0) for shard in positions
+        )
         if not work.empty or self._unwritten_commits >= POSITIONS_IDLE_COMMITS:
             self._store(work, unwritten)
         else:

@@ -15,8 +15,8 @@ import msgspec
 
 from domain.errors import Problem
 from eventlog.record import Commit
+from projections.decoding import Decoding
 from projections.projection import Projection
-from projections.runner import decoded
 from projections.store import Snapshot
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Rebuild:
         await self._in_thread(new.flush_positions)
 
     def _take(self, new: Projection, commits: Sequence[Commit]) -> None:
-        new.take(decoded(self._views.codec, commits, new.reads))
+        new.take(Decoding(self._views.codec, commits, new))
 
     async def _digests(self, new: Projection) -> tuple[str, str]:
         """The digests of both versions at the same positions. Live applying waits only while the snapshots are taken."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,17 +18,21 @@ from projections.cursors import cursor_of, place_of
 from projections.messages import message_row
 from projections.reading import LIMIT_DEFAULT, Freshen, Reads, Source, checked_limit
 from projections.shapes import Page
-from projections.store import Row, Schema, Snapshot, Table, TextTable, UnitOfWork
+from projections.store import Phrase, Row, Schema, Snapshot, Table, Text, TextQuery, UnitOfWork
 from projections.tables import EVENTS
 from projections.timeline import memberships
 
-TEXTS = TextTable(name="texts", searched=("place", "words"), kept=("stream", "seq", "actor"))
-"""Texts by id; the id grows with the message's time. `place` is a word for the conversation, so that a search looks only where the
-caller has been."""
-PLACES = Table(name="places", columns=("stream text", "seq int", "id int"), key_size=2)
-"""Which text belongs to a message; edits and recalls need it."""
-SCHEMA = Schema(name="search", version=1, tables=(PLACES,), texts=(TEXTS,))
+TEXTS = Table(
+    name="texts",
+    columns=("stream text", "seq int", "id int", "actor text", "words text", "place text"),
+    key_size=2,
+    text=Text(searched=("words", "place"), order="id"),
+)
+"""One row per message that is not recalled. `id` grows with the message's time. `place` is a word for the conversation, so that a
+search looks only where the caller has been."""
+SCHEMA = Schema(name="search", version=2, tables=(TEXTS,))
 KINDS = frozenset({StreamKind.GROUP, StreamKind.DIRECT})
+TYPES = frozenset({"message_posted", "message_edited", "message_recalled"})
 
 QUERY_CHARACTERS_MAX = 256
 QUERY_WORDS_MAX = 16
@@ -35,6 +40,7 @@ TEXT_CHARACTERS_MAX = 16_384
 FOUND_ROWS = 200
 SCANNED_ROWS_MAX = 5_000
 """The most matches that one page looks at; a page may be short and still have `next`."""
+PLACES_CACHED = 20_000
 _ID_BITS = 22
 _UNSPACED = (
     "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Tibetan, Burmese, Khmer
@@ -44,6 +50,7 @@ _UNSPACED = (
 )
 _UNSPACED_CHARACTER = re.compile(f"([{_UNSPACED}])")
 _UNSPACED_FIRST = re.compile(f"[{_UNSPACED}]")
+_RUN = re.compile(f"[{_UNSPACED}]+|[^{_UNSPACED}]+")
 _WORD = re.compile(r"[^\W_]")
 
 T = TypeVar("T")
@@ -72,33 +79,21 @@ def apply(view: UnitOfWork, row: Recorded) -> None:
         return
     event: Any = row.event
     kind = event.TYPE
+    stream = row.stream
     if kind == "message_posted":
-        text = text_of(event.content)
-        if text:
-            doc_id = _doc_id(event.at if event.origin is None else event.origin.at, row)
-            view.insert(PLACES, (row.stream, row.seq, doc_id))
-            view.write_text(
-                TEXTS, (doc_id, place_word(row.stream), spaced(text), row.stream, row.seq, event.actor)
-            )
-        else:
-            doc_id = _doc_id(event.at if event.origin is None else event.origin.at, row)
-            view.insert(PLACES, (row.stream, row.seq, doc_id))
+        text_id = _text_id(event.at if event.origin is None else event.origin.at, row)
+        words = spaced(text_of(event.content))
+        view.insert(TEXTS, (stream, row.seq, text_id, event.actor, words, place_word(stream)))
     elif kind == "message_edited":
-        place = view.get(PLACES, (row.stream, event.target))
-        if place is not None:
-            text = text_of(event.content)
-            view.write_text(
-                TEXTS, (place[2], place_word(row.stream), spaced(text), row.stream, event.target, event.actor)
-            )
+        known = view.get(TEXTS, (stream, event.target))
+        if known is not None:
+            words = spaced(text_of(event.content))
+            view.put(TEXTS, (stream, event.target, known[2], event.actor, words, known[5]))
     elif kind == "message_recalled":
-        place = view.get(PLACES, (row.stream, event.target))
-        if place is not None:
-            assert isinstance(place[2], int)
-            view.remove_text(TEXTS, place[2])
-            view.delete(PLACES, (row.stream, event.target))
+        view.delete(TEXTS, (stream, event.target))
 
 
-def _doc_id(at: int, row: Recorded) -> int:
+def _text_id(at: int, row: Recorded) -> int:
     """An id that grows with the time; the low bits part messages of one millisecond."""
     return at << _ID_BITS | (row.shard & 0x7F) << 15 | row.number & 0x7FFF
 
@@ -124,23 +119,20 @@ def spaced(text: str) -> str:
     return text if text.isascii() else _UNSPACED_CHARACTER.sub(r" \1 ", text)
 
 
+@lru_cache(maxsize=PLACES_CACHED)
 def place_word(stream: str) -> str:
     """The word that stands for a conversation in the index."""
     return hashlib.blake2b(stream.encode(), digest_size=8).hexdigest()
 
 
-def phrases_of(query: str) -> list[str]:
-    """The query as quoted phrases, all of which must occur: a word matches as a beginning, a run without spaces as it stands.
-
-    Quotes are doubled and everything else stands inside quotes, so that nothing of a query is an operator.
-    """
+def phrases_of(query: str) -> list[Phrase]:
+    """The query as phrases, all of which must occur: a word matches as a beginning, a run without spaces as it stands."""
     phrases = []
     for word in query.split():
-        for run in re.findall(f"[{_UNSPACED}]+|[^{_UNSPACED}]+", word):
-            if not _WORD.search(run) and not _UNSPACED_FIRST.match(run):
-                continue
-            quoted = spaced(run).strip().replace('"', '""')
-            phrases.append(f'"{quoted}"' if _UNSPACED_FIRST.match(run) else f'"{quoted}"*')
+        for run in _RUN.findall(word):
+            unspaced = _UNSPACED_FIRST.match(run) is not None
+            if unspaced or _WORD.search(run):
+                phrases.append(Phrase("words", spaced(run).strip(), beginning=not unspaced))
     return phrases
 
 
@@ -197,16 +189,15 @@ class _Looking:
         texts: Snapshot,
         timeline: Snapshot,
         accesses: dict[str, Access],
-        phrases: Sequence[str],
+        phrases: Sequence[Phrase],
         sender: str | None,
     ) -> None:
         self._texts = texts
         self._timeline = timeline
         self._accesses = accesses
         self._sender = sender
-        places = " OR ".join(f'"{place_word(stream)}"' for stream in accesses)
-        words = " AND ".join(f"words : {phrase}" for phrase in phrases)
-        self._match = f"({words}) AND place : ({places})"
+        places = tuple(Phrase("place", place_word(stream)) for stream in accesses)
+        self._query = TextQuery(all_of=tuple(phrases), any_of=places)
 
     def page(
         self, after_id: int | None, before_id: int | None, limit: int
@@ -216,10 +207,10 @@ class _Looking:
         scanned = 0
         while self._accesses:
             rows = self._texts.find_text(
-                TEXTS, self._match, after_id=after_id, before_id=before_id, limit=FOUND_ROWS
+                TEXTS, self._query, after=after_id, before=before_id, limit=FOUND_ROWS
             )
             for row in rows:
-                before_id = _int(row[0])
+                before_id = _int(row[2])
                 scanned += 1
                 shown = self._shown(row)
                 if shown is not None:
@@ -232,7 +223,7 @@ class _Looking:
 
     def _shown(self, row: Row) -> msgspec.Raw | None:
         """The message as the timeline shows it; what it no longer shows or shows recalled is not found."""
-        _, _, _, stream, seq, actor = row
+        stream, seq, _, actor, _, _ = row
         access = self._accesses.get(str(stream))
         if access is None or not access.sees(_int(seq)) or self._sender not in (None, actor):
             return None
@@ -259,7 +250,7 @@ def _accesses(
     return {access.stream: access for access in found if access is not None}
 
 
-def _checked_phrases(query: str) -> list[str]:
+def _checked_phrases(query: str) -> list[Phrase]:
     if len(query) > QUERY_CHARACTERS_MAX:
         raise invalid("query", f"at most {QUERY_CHARACTERS_MAX} characters")
     phrases = phrases_of(query.replace("\x00", " "))

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from projections.sqlite_words import Words, create_words, match_of, words_of
 from projections.store import (
     OWN_TABLES,
     SCAN_ROWS_MAX,
@@ -20,7 +21,7 @@ from projections.store import (
     Schema,
     Snapshot,
     Table,
-    TextTable,
+    TextQuery,
     UnitOfWork,
     Value,
     ViewUnavailableError,
@@ -28,8 +29,6 @@ from projections.store import (
 )
 
 _TYPES = {"int": "INTEGER", "text": "TEXT", "bytes": "BLOB"}
-_TOKENIZER = "unicode61 remove_diacritics 0 categories ''L* N* M* Co So''"
-"""Letters, digits, marks and pictures are tokens; the search projection has already parted scripts without spaces."""
 CHECKPOINT_PAGES = 4_000
 CACHE_KIB = 16_384
 BUSY_TIMEOUT_S = 5.0
@@ -52,6 +51,7 @@ class SqliteViewStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._writer = self._opened()
         self._statements = _statements(schema)
+        self._words = {t.name: Words(t, t.text) for t in schema.tables if t.text is not None}
         self._newest: dict[str, dict[Key, Row | None]] = {t.name: {} for t in schema.tables if t.newest}
         self._remembered: dict[str, set[Key]] = {t.name: set() for t in schema.tables if t.remembered}
 
@@ -81,6 +81,10 @@ class SqliteViewStore:
         sql = _scan_sql(table, len(prefix), None, after=False, before=False, descending=True, present=None)
         row = known[prefix] = self._one(sql, (*prefix, 1))
         return row
+
+    def remembers(self, table: Table, key: Key) -> bool:
+        """See the port."""
+        return key in self._remembered[table.name]
 
     def release(self) -> None:
         """End a batch that writes nothing."""
@@ -117,22 +121,16 @@ class SqliteViewStore:
         execute = self._writer.executemany
         for name, changes in work.changes.items():
             put, insert, delete = self._statements[name]
+            words = self._words.get(name)
+            if words is not None:
+                words.write(self._writer, changes, put, insert, delete)
+                continue
             if changes.deletes:
                 execute(delete, changes.deletes)
             if changes.puts:
                 execute(put, changes.puts.values())
-            inserts = changes.inserts
-            known = self._remembered.get(name)
-            if known is not None:
-                inserts = {key: inserts[key] for key in inserts.keys() - known}
-            if inserts:
-                execute(insert, inserts.values())
-        for name, texts in work.texts.items():
-            put, _, delete = self._statements[name]
-            stale = [(doc_id,) for doc_id, row in texts.items() if row is None]
-            if stale:
-                execute(delete, stale)
-            execute(put, [row for row in texts.values() if row is not None])
+            if changes.inserts:
+                execute(insert, changes.inserts.values())
 
     def _keep(self, work: UnitOfWork) -> None:
         """Remember what the next batches will ask for, after this one is written."""
@@ -193,12 +191,6 @@ class SqliteViewStore:
         for table in (*OWN_TABLES, *self._schema.tables):
             for statement in _create(table):
                 connection.execute(statement)
-        for text in self._schema.texts:
-            kept = "".join(f", {name} UNINDEXED" for name in text.kept)
-            connection.execute(
-                f"CREATE VIRTUAL TABLE IF NOT EXISTS {text.name} USING fts5"
-                f"({', '.join(text.searched)}{kept}, columnsize=0, tokenize='{_TOKENIZER}')"
-            )
         connection.execute("COMMIT")
         return connection
 
@@ -260,19 +252,23 @@ class SqliteSnapshot:
         return int(number)
 
     def find_text(
-        self, table: TextTable, query: str, *, after_id: int | None, before_id: int | None, limit: int
+        self, table: Table, query: TextQuery, *, after: int | None, before: int | None, limit: int
     ) -> list[Row]:
-        """See the port; the query is FTS5's."""
-        columns = ", ".join((*table.searched, *table.kept))
-        sql = f"SELECT rowid, {columns} FROM {table.name} WHERE {table.name} MATCH ?"
-        values: list[Value] = [query]
-        if after_id is not None:
-            sql += " AND rowid > ?"
-            values.append(after_id)
-        if before_id is not None:
-            sql += " AND rowid < ?"
-            values.append(before_id)
-        sql += " ORDER BY rowid DESC LIMIT ?"
+        """See the port."""
+        assert table.text is not None
+        name, words = table.name, words_of(table)
+        sql = (
+            f"SELECT {name}.* FROM {words} JOIN {name} ON {name}.{table.text.order} = {words}.rowid"
+            f" WHERE {words} MATCH ?"
+        )
+        values: list[Value] = [match_of(query)]
+        if after is not None:
+            sql += f" AND {words}.rowid > ?"
+            values.append(after)
+        if before is not None:
+            sql += f" AND {words}.rowid < ?"
+            values.append(before)
+        sql += f" ORDER BY {words}.rowid DESC LIMIT ?"
         return self._connection.execute(sql, (*values, limit)).fetchall()
 
     def dump(self) -> Iterator[tuple[str, Row]]:
@@ -281,9 +277,6 @@ class SqliteSnapshot:
             order = ", ".join(table.names[: table.key_size])
             for row in self._connection.execute(f"SELECT * FROM {table.name} ORDER BY {order}"):
                 yield table.name, row
-        for text in self._schema.texts:
-            for row in self._connection.execute(f"SELECT rowid, * FROM {text.name} ORDER BY rowid"):
-                yield text.name, row
 
 
 def _identity(connection: sqlite3.Connection) -> tuple[str, str, int] | None:
@@ -297,13 +290,19 @@ def _identity(connection: sqlite3.Connection) -> tuple[str, str, int] | None:
 
 
 def _create(table: Table) -> Iterator[str]:
-    columns = ", ".join(f"{c.split()[0]} {_TYPES[c.split()[1]]}" for c in table.columns)
-    key = ", ".join(table.names[: table.key_size])
-    kind = "STRICT" if table.wide else "STRICT, WITHOUT ROWID"
-    yield f"CREATE TABLE IF NOT EXISTS {table.name} ({columns}, PRIMARY KEY ({key})) {kind}"
+    order = None if table.text is None else table.text.order
+    columns = ", ".join(
+        f"{column.split()[0]} {_TYPES[column.split()[1]]}{' PRIMARY KEY' if column.split()[0] == order else ''}"
+        for column in table.columns
+    )
+    key = f"{'PRIMARY KEY' if order is None else 'UNIQUE'} ({', '.join(table.names[: table.key_size])})"
+    kind = "STRICT" if table.wide or order is not None else "STRICT, WITHOUT ROWID"
+    yield f"CREATE TABLE IF NOT EXISTS {table.name} ({columns}, {key}) {kind}"
     for index in table.indexes:
         name = f"{table.name}_by_{'_'.join(index)}"
         yield f"CREATE INDEX IF NOT EXISTS {name} ON {table.name} ({', '.join(index)})"
+    if table.text is not None:
+        yield create_words(table, table.text)
 
 
 def _statements(schema: Schema) -> dict[str, tuple[str, str, str]]:
@@ -319,11 +318,6 @@ def _statements(schema: Schema) -> dict[str, tuple[str, str, str]]:
             f"INSERT OR IGNORE INTO {table.name} VALUES ({marks})",
             f"DELETE FROM {table.name} WHERE {' AND '.join(f'{name} = ?' for name in key)}",
         )
-    for text in schema.texts:
-        names = ", ".join(("rowid", *text.searched, *text.kept))
-        marks = ", ".join("?" * (1 + len(text.searched) + len(text.kept)))
-        put = f"INSERT OR REPLACE INTO {text.name} ({names}) VALUES ({marks})"
-        statements[text.name] = (put, "", f"DELETE FROM {text.name} WHERE rowid = ?")
     return statements
 
 

@@ -21,6 +21,16 @@ SCAN_ROWS_MAX = 5_000
 """The most rows one scan returns; callers page on."""
 
 
+class Text(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a table can be searched for words: text columns, and the int column that orders what is found.
+
+    That column is unique and never changes; a row whose number another row has already is not written.
+    """
+
+    searched: tuple[str, ...]
+    order: str
+
+
 class Table(msgspec.Struct, frozen=True, kw_only=True):
     """A table: columns `name type` (int, text, bytes) of which the first `key_size` are the key; a row is a tuple in column order."""
 
@@ -42,18 +52,12 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     remembered: bool = False
     """The writer remembers which keys it inserted, up to a bound: for rows that are inserted again and again and never changed."""
 
+    text: Text | None = None
+
     @property
     def names(self) -> tuple[str, ...]:
         """The column names."""
         return tuple(column.split()[0] for column in self.columns)
-
-
-class TextTable(msgspec.Struct, frozen=True, kw_only=True):
-    """A full-text table: an integer id, columns that are searched and columns that are only kept. A row is (id, *searched, *kept)."""
-
-    name: str
-    searched: tuple[str, ...]
-    kept: tuple[str, ...] = ()
 
 
 class Schema(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +66,21 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     version: int
     tables: tuple[Table, ...]
-    texts: tuple[TextTable, ...] = ()
+
+
+class Phrase(msgspec.Struct, frozen=True):
+    """Words that follow each other in a column; `beginning`: the last one matches whatever begins with it."""
+
+    column: str
+    text: str
+    beginning: bool = False
+
+
+class TextQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """All of some phrases, and at least one of some others unless there are none. Nothing in a phrase is an operator."""
+
+    all_of: tuple[Phrase, ...]
+    any_of: tuple[Phrase, ...] = ()
 
 
 PARKED = Table(
@@ -108,18 +126,20 @@ class Rows(Protocol):
         """The row with the highest last key column, of those whose key columns before it equal `prefix`."""
         ...
 
+    def remembers(self, table: Table, key: Key) -> bool:
+        """Whether a row of a `remembered` table is known to be there."""
+        ...
+
 
 class UnitOfWork:
     """Collects the changes of a batch and reads its own writes. Not durable until a store applied it."""
 
-    __slots__ = ("_rows", "changes", "newest", "texts")
+    __slots__ = ("_rows", "changes", "newest")
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
         self.newest: defaultdict[str, dict[Key, Row | None]] = defaultdict(dict)
         self.changes: defaultdict[str, TableChanges] = defaultdict(TableChanges)
-        self.texts: dict[str, dict[int, Row | None]] = {}
-        """By text table: id to the row, None for a removal."""
 
     def get(self, table: Table, key: Key) -> Row | None:
         """The row as this batch sees it."""
@@ -143,6 +163,11 @@ class UnitOfWork:
             return rows[prefix]
         row = rows[prefix] = self._rows.newest_row(table, prefix)
         return row
+
+    def remembers(self, table: Table, key: Key) -> bool:
+        """Whether a row of a `remembered` table is known to be there, unless this batch changes it."""
+        changes = self.changes[table.name]
+        return key not in changes.deletes and key not in changes.puts and self._rows.remembers(table, key)
 
     def append(self, table: Table, row: Row) -> None:
         """Insert a row of a `newest` table that follows all others of its prefix; `newest_row` was asked before."""
@@ -171,6 +196,8 @@ class UnitOfWork:
         if key in changes.deletes:
             changes.deletes.discard(key)
             changes.puts[key] = row
+        elif table.remembered and self._rows.remembers(table, key):
+            return
         elif key not in changes.puts:
             changes.inserts.setdefault(key, row)
 
@@ -180,16 +207,6 @@ class UnitOfWork:
         changes.puts.pop(key, None)
         changes.inserts.pop(key, None)
         changes.deletes.add(key)
-
-    def write_text(self, table: TextTable, row: Row) -> None:
-        """Index the text of id `row[0]`, in place of what was indexed under it."""
-        doc_id = row[0]
-        assert isinstance(doc_id, int)
-        self.texts.setdefault(table.name, {})[doc_id] = row
-
-    def remove_text(self, table: TextTable, doc_id: int) -> None:
-        """Take the text of that id out of the index."""
-        self.texts.setdefault(table.name, {})[doc_id] = None
 
     def nested(self) -> UnitOfWork:
         """A unit of work upon this one: dropped when an event turns out to be poison, else merged."""
@@ -212,15 +229,11 @@ class UnitOfWork:
                     ours.inserts.setdefault(key, row)
         for name, newest in inner.newest.items():
             self.newest[name].update(newest)
-        for name, texts in inner.texts.items():
-            self.texts.setdefault(name, {}).update(texts)
 
     @property
     def empty(self) -> bool:
         """Whether the batch changed nothing."""
-        return not any(self.texts.values()) and not any(
-            c.puts or c.inserts or c.deletes for c in self.changes.values()
-        )
+        return not any(c.puts or c.inserts or c.deletes for c in self.changes.values())
 
 
 class Snapshot(Protocol):
@@ -257,9 +270,9 @@ class Snapshot(Protocol):
         ...
 
     def find_text(
-        self, table: TextTable, query: str, *, after_id: int | None, before_id: int | None, limit: int
+        self, table: Table, query: TextQuery, *, after: int | None, before: int | None, limit: int
     ) -> list[Row]:
-        """Rows (id, *searched, *kept) that match the adapter's query language, newest id first; bounds are exclusive."""
+        """Rows of a table with `text` that match, highest order first; `after` and `before` are exclusive bounds of it."""
         ...
 
     def dump(self) -> Iterator[tuple[str, Row]]:
@@ -290,6 +303,10 @@ class ViewStore(Protocol):
 
     def newest_row(self, table: Table, prefix: Key) -> Row | None:
         """The newest row of a `newest` table as the last `apply` left it. Raises ViewUnavailableError."""
+        ...
+
+    def remembers(self, table: Table, key: Key) -> bool:
+        """Whether a row of a `remembered` table is known to be there, as the last `apply` left it."""
         ...
 
     def apply(self, work: UnitOfWork, positions: Mapping[int, int]) -> None:

@@ -9,7 +9,8 @@ from projections.store import Schema, Snapshot, Table
 EVENTS = Table(
     name="events",
     columns=(
-        "stream text", "seq int", "messages int", "ordinal int", "wire bytes", "last_message int", "at int",
+        "stream text", "seq int", "messages int", "ordinal int", "wire bytes", "last_message int", "at int", "author text",
+        "other_message int",
     ),
     key_size=2,
     newest=True,
@@ -18,7 +19,8 @@ EVENTS = Table(
 """Public events as the wire's JSON. `ordinal`: of a message, else null.
 
 `messages` and `last_message`: how many messages there are up to this seq, and the seq of the last of them (0: none), so that the newest
-event says where its conversation ends and no message writes a second row for that.
+event says where its conversation ends and no message writes a second row for that. `author` wrote that last message, and
+`other_message` is the last one that somebody else wrote before.
 """
 CONVERSATIONS = Table(
     name="conversations",
@@ -41,7 +43,7 @@ MEMBERS = Table(
 """Whoever is or was in a conversation. `ranges`: JSON `[[first, last|null], …]` of what he sees;
 `kept`: the settings as they stood when he left, for he learns nothing later."""
 OWN_MESSAGES = Table(name="own_messages", columns=("stream text", "member text", "seq int"), key_size=2)
-"""Everybody's own last message: sending counts as reading."""
+"""Every group member's own last message: sending counts as reading. Of a pair the newest event says it."""
 STATES = Table(
     name="states",
     columns=(
@@ -74,7 +76,7 @@ MENTIONS_OF_ALL = Table(name="mentions_of_all", columns=("stream text", "seq int
 
 TIMELINE = Schema(
     name="timeline",
-    version=1,
+    version=2,
     tables=(
         EVENTS, CONVERSATIONS, MEMBERS, OWN_MESSAGES, STATES, EDITS, REACTIONS, RECALLS, MENTIONS, MENTIONS_OF_ALL,
     ),
@@ -82,15 +84,23 @@ TIMELINE = Schema(
 
 
 class Head(msgspec.Struct, frozen=True, array_like=True):
-    """Where a conversation ends: its newest seq, its number of messages, the seq of the last message (0: none), the newest time."""
+    """Where a conversation ends: its newest seq, its number of messages, the seq of the last message (0: none), the newest time.
+
+    `author` wrote the last message; `other_message` is the last one by somebody else before it (0: none).
+    """
 
     seq: int
     messages: int
     last_message: int
     at: int
+    author: str | None
+    other_message: int
 
 
 def head_of(snapshot: Snapshot, stream: str) -> Head | None:
     """The head of a conversation, None when it has no public event."""
     rows = snapshot.scan(EVENTS, (stream,), descending=True, limit=1)
-    return None if not rows else msgspec.convert((rows[0][1], rows[0][2], rows[0][5], rows[0][6]), Head)
+    if not rows:
+        return None
+    _, seq, messages, _, _, last_message, at, author, other_message = rows[0]
+    return msgspec.convert((seq, messages, last_message, at, author, other_message), Head)

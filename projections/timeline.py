@@ -9,13 +9,14 @@ import msgspec
 
 from domain.errors import Problem, invalid
 from domain.event import Message
-from domain.streams import qualified, shard_of, split
+from domain.streams import StreamKind, qualified, shard_of, split
 from eventlog.record import Recorded
 from projections import pages
 from projections.access import Access, access_from, access_of
 from projections.conversations import apply_conversation
 from projections.cursors import cursor_of, place_of
 from projections.messages import apply_message, apply_posted, decode_message, edits_of, message_row
+from projections.projection import kind_of
 from projections.reading import LIMIT_DEFAULT, Freshen, Names, Reader, Reads, Source, checked_limit
 from projections.shapes import MemberRow, Page
 from projections.store import SCAN_ROWS_MAX, Row, Snapshot, UnitOfWork
@@ -23,7 +24,7 @@ from projections.tables import CONVERSATIONS, EVENTS, MEMBERS, REACTIONS, STATES
 from projections.wire import time_of, wire_event, wire_time
 
 SCHEMA = TIMELINE
-_CONVERSATION_PREFIXES = ("g_", "d_")
+KINDS = frozenset({StreamKind.GROUP, StreamKind.DIRECT})
 _STRANGERS_SEE = ("name", "avatar", "description", "join")
 _ENTERABLE = ("open", "approval")
 
@@ -36,23 +37,23 @@ def apply(view: UnitOfWork, row: Recorded) -> None:
     if seq is None:
         return
     stream = row.stream
-    if not stream.startswith(_CONVERSATION_PREFIXES) and not split(stream)[1].startswith(
-        _CONVERSATION_PREFIXES
-    ):
+    kind = kind_of(stream)
+    if kind not in KINDS:
         return
-    event = row.event
+    event: Any = row.event
     newest = view.newest_row(EVENTS, (stream,))
-    messages, last_message = (0, 0) if newest is None else (newest[2], newest[5])
-    ordinal = None
-    if event.TYPE == "message_posted":
-        ordinal = messages = event.ordinal  # type: ignore[attr-defined]
-        last_message = seq
-        apply_posted(view, row, seq, event)
-    else:
+    messages, last, author, other = (0, 0, None, 0) if newest is None else (newest[2], newest[5], *newest[7:])
+    if event.TYPE != "message_posted":
         apply_conversation(view, row, seq)
-    view.append(EVENTS, (stream, seq, messages, ordinal, wire_event(row), last_message, event.at))
-    if ordinal is None:
+        view.append(EVENTS, (stream, seq, messages, None, wire_event(row), last, event.at, author, other))
         apply_message(view, row, seq)
+        return
+    actor, ordinal = event.actor, event.ordinal
+    if actor != author:
+        author, other = actor, last
+    view.append(EVENTS, (stream, seq, ordinal, ordinal, wire_event(row), seq, event.at, author, other))
+    if kind is StreamKind.GROUP or event.mentions:
+        apply_posted(view, row, seq, event)
 
 
 class Timeline(Reader):

@@ -26,11 +26,12 @@ from projections.timeline import Timeline
 
 VERSIONS_FILE = "current.json"
 """Which version of each view is current, where it is not the first."""
-CONVERSATION_KINDS = frozenset({StreamKind.GROUP, StreamKind.DIRECT})
 
 
 class ReadModel(msgspec.Struct, frozen=True):
-    """A projection's schema and function; `kinds` None: events of all streams.
+    """A projection's schema and function; `kinds` and `types` None: events of all streams and types.
+
+    `contents` False: it looks at no event's content.
 
     `lazy`: rarely asked and dear in small batches, so the runner gathers for a second and its reader waits until it is fresh
     (full text at batches of 1,000 costs half of what it costs at batches of 20).
@@ -39,17 +40,31 @@ class ReadModel(msgspec.Struct, frozen=True):
     schema: Schema
     apply: Apply
     kinds: frozenset[StreamKind] | None = None
+    types: frozenset[str] | None = None
+    contents: bool = True
     lazy: bool = False
+
+    def over(self, store: ViewStore, *, parks: bool = True) -> Projection:
+        """This projection over a store. Blocks."""
+        return Projection(
+            store,
+            self.apply,
+            self.kinds,
+            types=self.types,
+            contents=self.contents,
+            parks=parks,
+            lazy=self.lazy,
+        )
 
 
 READ_MODELS: Mapping[str, ReadModel] = {
     model.schema.name: model
     for model in (
-        ReadModel(timeline.SCHEMA, timeline.apply, CONVERSATION_KINDS),
+        ReadModel(timeline.SCHEMA, timeline.apply, timeline.KINDS),
         ReadModel(personal.SCHEMA, personal.apply, personal.KINDS),
-        ReadModel(directory.SCHEMA, directory.apply, directory.KINDS),
-        ReadModel(search.SCHEMA, search.apply, search.KINDS, lazy=True),
-        ReadModel(audit_trail.SCHEMA, audit_trail.apply, lazy=True),
+        ReadModel(directory.SCHEMA, directory.apply, directory.KINDS, directory.TYPES),
+        ReadModel(search.SCHEMA, search.apply, search.KINDS, search.TYPES, lazy=True),
+        ReadModel(audit_trail.SCHEMA, audit_trail.apply, contents=False, lazy=True),
     )
 }
 
@@ -73,10 +88,7 @@ class Views:
         self._retired: list[ViewStore] = []
         self._reads = Reads(settings.reader_threads, settings.reads_waiting_max)
         self._projections = {
-            name: Projection(
-                self._opened(name, self.version_of(name)), model.apply, model.kinds, lazy=model.lazy
-            )
-            for name, model in READ_MODELS.items()
+            name: model.over(self._opened(name, self.version_of(name))) for name, model in READ_MODELS.items()
         }
         self.runner = Runner(log, bus, codec, list(self._projections.values()), settings.runner)
         source, reads = self._source, self._reads
@@ -163,8 +175,7 @@ class Views:
 
     def projection_beside(self, name: str, version: int) -> Projection:
         """Open a version that is not current, or go on with it. It stops at poison. Blocks."""
-        model = READ_MODELS[name]
-        return Projection(self._opened(name, version), model.apply, model.kinds, lazy=model.lazy, parks=False)
+        return READ_MODELS[name].over(self._opened(name, version), parks=False)
 
     def switch(self, name: str, new: Projection, version: int) -> None:
         """Make `new` current, durably and at once; the version before is kept for `roll_back`, older ones go. Blocks; call while paused."""

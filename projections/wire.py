@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import calendar
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -21,10 +21,12 @@ def _second(second: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
 
 
+_MILLISECONDS = tuple(f".{millisecond:03d}Z" for millisecond in range(1_000))
+
+
 def wire_time(at: int) -> str:
     """Milliseconds since 1970 UTC as RFC 3339 text."""
-    second, millisecond = divmod(at, 1_000)
-    return f"{_second(second)}.{millisecond:03d}Z"
+    return _second(at // 1_000) + _MILLISECONDS[at % 1_000]
 
 
 def time_of(text: str) -> int:
@@ -41,6 +43,16 @@ class WireEvent(msgspec.Struct, frozen=True):
     actor: str
     at: str
     data: dict[str, Any]
+
+
+class _Wire(msgspec.Struct, gc=False):
+    """An event row to be written."""
+
+    seq: int
+    type: str
+    actor: str
+    at: str
+    data: dict[str, Any] | _Posted
 
 
 class _Posted(msgspec.Struct, omit_defaults=True, gc=False):
@@ -99,22 +111,9 @@ _DROPPED_WHEN_FALSE = frozenset({("message_recalled", "by_admin")})
 def wire_event(recorded: Recorded) -> bytes:
     """The JSON object of a public event."""
     event = recorded.event
-    # User ids, types and times hold no character that JSON escapes.
-    return b'{"seq":%d,"type":"%b","actor":"%b","at":"%b","data":%b}' % (
-        recorded.seq or 0,
-        event.TYPE.encode(),
-        event.actor.encode(),
-        wire_time(event.at).encode(),
-        wire_data(event),
-    )
-
-
-def wire_data(event: Event) -> bytes:
-    """The `data` object of an event."""
-    make = _MAKERS.get(event.TYPE)
-    if make is not None:
-        return make(event)
-    return _encode(_plain_data(event))
+    kind = event.TYPE
+    data = _posted(event) if kind == "message_posted" else _plain_data(event)
+    return _encode(_Wire(recorded.seq or 0, kind, event.actor, wire_time(event.at), data))
 
 
 def _plain_data(event: Event) -> dict[str, Any]:
@@ -133,22 +132,18 @@ def _plain_data(event: Event) -> dict[str, Any]:
     return data
 
 
-def _posted(event: Any) -> bytes:
+def _posted(event: Any) -> _Posted:
     origin = event.origin
-    return _encode(
-        _Posted(
-            event.message_id,
-            event.client_msg_id,
-            event.ordinal,
-            event.content,
-            event.reply_to,
-            event.mentions,
-            None if origin is None else {"at": wire_time(origin.at), "id": origin.id},
-        )
+    return _Posted(
+        event.message_id,
+        event.client_msg_id,
+        event.ordinal,
+        event.content,
+        event.reply_to,
+        event.mentions,
+        None if origin is None else {"at": wire_time(origin.at), "id": origin.id},
     )
 
-
-_MAKERS: Mapping[str, Callable[[Any], bytes]] = {"message_posted": _posted}
 
 decode_event = msgspec.json.Decoder(WireEvent).decode
 

@@ -10,7 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from projections.sqlite import SqliteViewStore
-from projections.store import Key, Row, Schema, Snapshot, Table, TextTable, UnitOfWork, ViewUnavailableError
+from projections.store import (
+    Key,
+    Phrase,
+    Row,
+    Schema,
+    Snapshot,
+    Table,
+    Text,
+    TextQuery,
+    UnitOfWork,
+    ViewUnavailableError,
+)
 
 PLAIN = Table(
     name="plain", columns=("name text", "number int", "body bytes"), key_size=2, indexes=(("number",),)
@@ -20,8 +31,13 @@ REMEMBERED = Table(name="marks", columns=("name text", "number int"), key_size=2
 EVENTS = Table(
     name="events", columns=("name text", "number int", "body text"), key_size=2, newest=True, wide=True
 )
-TEXTS = TextTable(name="texts", searched=("place", "words"), kept=("owner",))
-SCHEMA = Schema(name="sample", version=1, tables=(PLAIN, CACHED, REMEMBERED, EVENTS), texts=(TEXTS,))
+TEXTS = Table(
+    name="texts",
+    columns=("owner text", "id int", "words text", "place text"),
+    key_size=1,
+    text=Text(searched=("words", "place"), order="id"),
+)
+SCHEMA = Schema(name="sample", version=1, tables=(PLAIN, CACHED, REMEMBERED, EVENTS, TEXTS))
 
 NAMES = st.sampled_from(["", "a", "b", "ab", "ä", "\U0010ffff"])
 NUMBERS = st.integers(-3, 3)
@@ -188,7 +204,7 @@ def test_another_log_or_version_voids_the_view(folder: Path, log_id: str, versio
     work.put(CACHED, ("a", 1))
     store.apply(work, {0: 1})
     store.close()
-    other = Schema(name="sample", version=version, tables=SCHEMA.tables, texts=SCHEMA.texts)
+    other = Schema(name="sample", version=version, tables=SCHEMA.tables)
     store = opened(folder, log_id, other)
     assert store.positions() == {}
     assert store.get(CACHED, ("a",)) is None
@@ -243,34 +259,84 @@ def test_a_nested_unit_of_work_is_merged_or_forgotten(folder: Path) -> None:
     assert inner.get(CACHED, ("kept",)) == ("kept", 1)
     inner.put(CACHED, ("kept", 3))
     inner.insert(CACHED, ("new", 1))
-    inner.write_text(TEXTS, (1, "p", "hello", "me"))
+    inner.put(TEXTS, ("me", 1, "hello", "p"))
     work.merge(inner)
     store.apply(work, {0: 1})
     assert store.get(CACHED, ("kept",)) == ("kept", 3)
     assert store.get(CACHED, ("new",)) == ("new", 1)
+    assert store.get(TEXTS, ("me",)) == ("me", 1, "hello", "p")
     store.close()
+
+
+def found(
+    store: SqliteViewStore, *phrases: Phrase, after: int | None = None, before: int | None = None
+) -> list[object]:
+    """The numbers of the texts with all these phrases."""
+    with store.snapshot() as snapshot:
+        rows = snapshot.find_text(TEXTS, TextQuery(all_of=phrases), after=after, before=before, limit=10)
+        return [row[1] for row in rows]
+
+
+def words(text: str, beginning: bool = False) -> Phrase:
+    return Phrase("words", text, beginning)
 
 
 def test_texts_are_found_newest_first_until_they_are_removed(folder: Path) -> None:
     store = opened(folder)
     work = UnitOfWork(store)
-    for doc_id, words in enumerate(("hello world", "hello there", "help"), 1):
-        work.write_text(TEXTS, (doc_id, "p1", words, f"owner{doc_id}"))
+    for number, text in enumerate(("hello world", "hello there", "help"), 1):
+        work.insert(TEXTS, (f"owner{number}", number, text, "p1"))
     store.apply(work, {0: 1})
-
-    def found(query: str, after_id: int | None = None, before_id: int | None = None) -> list[object]:
-        with store.snapshot() as snapshot:
-            rows = snapshot.find_text(TEXTS, query, after_id=after_id, before_id=before_id, limit=10)
-            return [row[0] for row in rows]
-
-    assert found('words : "hel"*') == [3, 2, 1]
-    assert found('words : "hello"') == [2, 1]
-    assert found('words : "hello"', before_id=2) == [1]
-    assert found('words : "hello"', after_id=1) == [2]
+    assert found(store, words("hel", beginning=True)) == [3, 2, 1]
+    assert found(store, words("hello")) == [2, 1]
+    assert found(store, words("hello"), before=2) == [1]
+    assert found(store, words("hello"), after=1) == [2]
     work = UnitOfWork(store)
-    work.write_text(TEXTS, (1, "p1", "changed", "owner1"))
-    work.remove_text(TEXTS, 2)
+    work.put(TEXTS, ("owner1", 1, "changed", "p1"))
+    work.delete(TEXTS, ("owner2",))
     store.apply(work, {0: 2})
-    assert found('words : "hello"') == []
-    assert found('words : "changed" AND place : "p1"') == [1]
+    assert found(store, words("hello")) == []
+    assert found(store, words("changed"), Phrase("place", "p1")) == [1]
+    store.close()
+
+
+def test_a_text_is_found_with_any_of_some_phrases(folder: Path) -> None:
+    store = opened(folder)
+    work = UnitOfWork(store)
+    for number, place in enumerate(("p1", "p2", "p3"), 1):
+        work.insert(TEXTS, (f"owner{number}", number, "same words here", place))
+    store.apply(work, {0: 1})
+    places = (Phrase("place", "p3"), Phrase("place", "p1"), Phrase("place", "p4"))
+    query = TextQuery(all_of=(words("words here"), words("sa", beginning=True)), any_of=places)
+    with store.snapshot() as snapshot:
+        rows = snapshot.find_text(TEXTS, query, after=None, before=None, limit=10)
+        assert rows == [("owner3", 3, "same words here", "p3"), ("owner1", 1, "same words here", "p1")]
+        assert snapshot.find_text(TEXTS, query, after=None, before=None, limit=1) == rows[:1]
+    store.close()
+
+
+def test_a_text_whose_number_another_has_is_left_out(folder: Path) -> None:
+    store = opened(folder)
+    for position, (owner, text) in enumerate((("one", "first"), ("two", "second")), 1):
+        work = UnitOfWork(store)
+        work.insert(TEXTS, (owner, 1, text, "p1"))
+        store.apply(work, {0: position})
+    assert found(store, words("first")) == [1]
+    assert found(store, words("second")) == []
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['"', '""', 'a" OR words : "b', "NOT a", "a)", "(a", "place : p1", "a*", "^a", "NEAR(a b)", "\\", "-a"],
+)
+def test_nothing_in_a_phrase_is_an_operator(folder: Path, text: str) -> None:
+    store = opened(folder)
+    work = UnitOfWork(store)
+    work.insert(TEXTS, ("one", 1, "b", "p1"))
+    work.insert(TEXTS, ("two", 2, f"x {text} y", "p2"))
+    store.apply(work, {0: 1})
+    assert 1 not in found(store, words("b"), words(text))
+    assert found(store, words("x"), words(text)) in ([], [2])
+    assert found(store, words("x"), words("y"), words(f"q {text}")) == []
     store.close()

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from domain.errors import Problem
 from domain.talk import MessageRecalled, Origin
 from projections.search import phrases_of, spaced, text_of
+from projections.sqlite_words import match_of
+from projections.store import TextQuery
 from tests.unit.projections.world import START_AT, World, added, rows, views_of
 
 GROUP = "g_1"
@@ -87,7 +89,8 @@ async def test_a_query_without_a_word_or_too_long_is_refused(tmp_path: Path, que
 @given(st.text(max_size=20))
 def test_no_query_is_an_operator(query: str) -> None:
     for phrase in phrases_of(query.replace("\x00", " ")):
-        inner = phrase.removesuffix("*")
+        term = match_of(TextQuery(all_of=(phrase,)))
+        inner = term.removeprefix("words : ").removesuffix("*")
         assert inner.startswith('"')
         assert inner.endswith('"')
         assert inner[1:-1].replace('""', "").count('"') == 0
