@@ -114,11 +114,12 @@ class RestCaller:
         deadline_s: float | None = None,
         content_type: str = "application/json",
         keyed: bool = True,
+        pipelined: bool = False,
     ) -> bytes:
         """One call with its repetitions; the body of the success. ProblemError or ConnectionError otherwise.
 
         A body of bytes is sent as it is; a changing call without `key` gets a random one. TimeoutError if the
-        deadline ends inside an attempt.
+        deadline ends inside an attempt. `pipelined` as of `HttpPool`.
         """
         target = self._target(path, query)
         payload = body if isinstance(body, bytes) else _ENCODER.encode(body) if body is not None else b""
@@ -134,7 +135,9 @@ class RestCaller:
             failure: ProblemError | OSError
             try:
                 async with asyncio.timeout(max(0.001, deadline - self.clock.now())):
-                    answer = await self.pool.request(method, target, headers + rights, payload)
+                    answer = await self.pool.request(
+                        method, target, headers + rights, payload, pipelined=pipelined
+                    )
             except TimeoutError:
                 raise
             except OSError as error:
@@ -203,8 +206,9 @@ def _problem(answer: HttpAnswer) -> ProblemError:
             code=code.get(answer.status, "malformed"), detail="answer is not a problem document"
         )
     error = ProblemError.of(body, answer.status)
-    if error.retry_after_ms is None and answer.headers.get("retry-after", "").isdecimal():
-        error.retry_after_ms = int(answer.headers["retry-after"]) * 1000
+    retry_after_s = answer.header("retry-after")
+    if error.retry_after_ms is None and retry_after_s.isdecimal():
+        error.retry_after_ms = int(retry_after_s) * 1000
     return error
 
 

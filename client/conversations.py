@@ -48,8 +48,12 @@ class ConversationCalls(RestCaller):
         mentions: Iterable[str] | None = None,
         origin: Mapping[str, Any] | None = None,
         token: str | None = None,
+        pipelined: bool = False,
     ) -> Posted:
-        """Posts a message; `client_msg_id` is its key: repeating it gives the first answer, `replayed`."""
+        """Posts a message; `client_msg_id` is its key: repeating it gives the first answer, `replayed`.
+
+        `pipelined` spares both ends half of the work when many are under way, see `HttpPool`.
+        """
         body = fields(
             client_msg_id=client_msg_id,
             content=content,
@@ -58,7 +62,7 @@ class ConversationCalls(RestCaller):
             origin=origin,
         )
         path = f"{_conversation(conversation_id)}/messages"
-        return await self.one(Posted, "POST", path, body, keyed=False, token=token)
+        return await self.one(Posted, "POST", path, body, keyed=False, token=token, pipelined=pipelined)
 
     async def messages(
         self,

@@ -12,7 +12,7 @@ import msgspec
 from commands.caller import Caller
 from commands.desk import Desk
 from domain.streams import split
-from domain.user import SessionEnd, UserSessionClosed, UserState
+from domain.user import SessionEnd, UserSessionClosed, UserSessionOpened, UserState
 from eventlog.bus import Bus
 from eventlog.record import Committed
 from gateways.tokens import SCOPE_IMPORT, AccessTokens, unauthenticated
@@ -79,14 +79,24 @@ class Sessions:
 
         Raises `unauthenticated`; `unavailable` if the session cannot be looked up.
         """
+        caller = self.recall(token)
+        if caller is not None:
+            return caller
+        now = self._now_ms()
+        claims = self._tokens.read(token, now)
+        known = await self._look_up((claims.tenant, claims.user_id, claims.session_id))
+        known.seen_at = now
+        return Caller(claims.tenant, claims.user_id, claims.session_id, known.scope == SCOPE_IMPORT)
+
+    def recall(self, token: str) -> Caller | None:
+        """As `check`, for a session that is in memory; None: `check` has to look it up."""
         now = self._now_ms()
         claims = self._tokens.read(token, now)
         key = (claims.tenant, claims.user_id, claims.session_id)
         known = self._known.get(key)
         if known is None:
-            known = await self._look_up(key)
-        else:
-            self._known.move_to_end(key)
+            return None
+        self._known.move_to_end(key)
         known.seen_at = now
         return Caller(claims.tenant, claims.user_id, claims.session_id, known.scope == SCOPE_IMPORT)
 
@@ -96,7 +106,10 @@ class Sessions:
         session = state.sessions.get(session_id) if isinstance(state, UserState) else None
         if session is None or key in self._closed:
             raise unauthenticated("the session has ended")
-        known = self._known[key] = _Known(session.device_kind, session.scope, session.opened_at)
+        return self._remember(key, session.device_kind, session.scope, session.opened_at)
+
+    def _remember(self, key: SessionKey, device_kind: str, scope: str | None, seen_at: int) -> _Known:
+        known = self._known[key] = _Known(device_kind, scope, seen_at)
         if len(self._known) > self._known_max:
             self._known.popitem(last=False)
         return known
@@ -114,9 +127,12 @@ class Sessions:
     def _follow(self, batch: Sequence[Committed]) -> None:
         for committed in batch:
             for row in committed.events:
-                if type(row.event) is UserSessionClosed:
-                    tenant, name = split(row.stream)
-                    self._end((tenant, name.removeprefix("user:"), row.event.session_id), row.event.reason)
+                event = row.event
+                if type(event) is UserSessionClosed:
+                    self._end((*_user_of(row.stream), event.session_id), event.reason)
+                elif type(event) is UserSessionOpened:
+                    key = (*_user_of(row.stream), event.session_id)
+                    self._remember(key, event.device_kind, event.scope, committed.commit.at)
 
     def _end(self, key: SessionKey, reason: SessionEnd) -> None:
         self._known.pop(key, None)
@@ -125,3 +141,8 @@ class Sessions:
             self._closed.popitem(last=False)
         for callback in tuple(self._callbacks):
             callback(*key, reason)
+
+
+def _user_of(stream: str) -> tuple[str, str]:
+    tenant, name = split(stream)
+    return tenant, name.removeprefix("user:")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections import OrderedDict
 from typing import Any
 
 import jwt
@@ -46,8 +46,9 @@ class AccessTokens:
         if len(key) < 32:
             raise ValueError("the key of access tokens needs 32 bytes")
         self._key = key
-        # A token comes with every call of its session, and verifying it is an eighth of a REST call. Refusals are not kept.
-        self._verified = lru_cache(maxsize=VERIFIED_MAX)(self._verify)
+        # A token comes with every call of its session, and verifying it costs more than what a call asks for. Refusals are
+        # not kept.
+        self._verified: OrderedDict[str, Claims] = OrderedDict()
         self.lifetime_s = lifetime_s
 
     def issue(
@@ -68,7 +69,9 @@ class AccessTokens:
         }
         if scope is not None:
             claims["scope"] = scope
-        return jwt.encode(claims, self._key, algorithm=ALGORITHM), expires_s * 1000
+        token = jwt.encode(claims, self._key, algorithm=ALGORITHM)
+        self._remember(token, _claims(claims))
+        return token, expires_s * 1000
 
     def read(self, token: str, now: int) -> Claims:
         """The claims of a token that is ours and has not expired at `now` (ms).
@@ -77,10 +80,20 @@ class AccessTokens:
         """
         if not token or len(token) > TOKEN_BYTES_MAX:
             raise unauthenticated()
-        claims = self._verified(token)
+        claims = self._verified.get(token)
+        if claims is None:
+            claims = self._verify(token)
+            self._remember(token, claims)
+        else:
+            self._verified.move_to_end(token)
         if claims.expires_at <= now:
             raise unauthenticated()
         return claims
+
+    def _remember(self, token: str, claims: Claims) -> None:
+        self._verified[token] = claims
+        if len(self._verified) > VERIFIED_MAX:
+            self._verified.popitem(last=False)
 
     def _verify(self, token: str) -> Claims:
         """The claims of a token that is ours, expired or not."""

@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute, APIRouter
 from gateways.rest import accounts, conversations, groups, invites, members, messages, pages, people, unbuilt
 from gateways.rest.cors import CrossOrigin
 from gateways.rest.edge import Edge
+from gateways.rest.express import Express
 from gateways.rest.gatekeeper import Gatekeeper
 from gateways.rest.metrics import RestMetrics
 from gateways.rest.openapi import openapi_document
@@ -56,5 +57,6 @@ def build_app(services: RestServices) -> FastAPI:
     install_problem_handlers(app)
     app.add_middleware(CrossOrigin, origins=services.settings.origins)
     metrics = RestMetrics(services.registry)
+    app.state.express = Express(services, metrics)
     app.add_middleware(Edge, body_bytes_max=services.settings.body_bytes_max, metrics=metrics)
     return app

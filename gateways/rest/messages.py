@@ -21,8 +21,10 @@ from gateways.sending import sending
 from projections.shapes import Access
 
 CURSOR_DIGITS_MAX = 18
+PREFIX = "/v1/conversations/{conversation_id}"
+SEND_ROUTE = f"{PREFIX}/messages"
 
-router = APIRouter(prefix="/v1/conversations/{conversation_id}", route_class=MemberRoute, tags=["messages"])
+router = APIRouter(prefix=PREFIX, route_class=MemberRoute, tags=["messages"])
 
 
 async def access_to(call: Call, conversation_id: str) -> Access:
@@ -57,10 +59,11 @@ async def send_message(call: Plain, conversation_id: IdPath, body: bodies.SendMe
         origin=None if body.origin is None else (body.origin.at, body.origin.id),
     )
     answer = await call.services.desk.execute(call.caller, name, command, keyed)
-    return call.answer(_sent(conversation_id, answer), 201)
+    return call.answer(sent_data(conversation_id, answer), 201)
 
 
-def _sent(conversation_id: str, answer: Answer) -> dict[str, Any]:
+def sent_data(conversation_id: str, answer: Answer) -> dict[str, Any]:
+    """The data of a send's answer."""
     for row in answer.events:
         if isinstance(row.event, MessagePosted):
             more = {"seq": row.seq, "message_id": row.event.message_id, "ordinal": row.event.ordinal}

@@ -22,11 +22,18 @@ class RestMetrics:
             registry=registry,
             buckets=_SECONDS,
         )
+        # As many as there are series; looking them up by their labels costs more than counting.
+        self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
         """One request; `route` is its template, never its path, so that the number of series is bounded."""
-        self._requests.labels(route, method if method in _METHODS else "other", str(status)).inc()
-        self._seconds.labels(route).observe(seconds)
+        method = method if method in _METHODS else "other"
+        series = self._series.get((route, method, status))
+        if series is None:
+            counter = self._requests.labels(route, method, str(status))
+            series = self._series[route, method, status] = counter, self._seconds.labels(route)
+        series[0].inc()
+        series[1].observe(seconds)
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

@@ -1,8 +1,12 @@
-"""uvicorn's HTTP/1.1 protocol with what it leaves open: bounds on a request's head, and problems for what is no HTTP."""
+"""uvicorn's HTTP/1.1 protocol with what it leaves open: bounds on a request's head, problems for what is no HTTP, and a
+short way for the calls that come by the thousand.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -10,21 +14,66 @@ from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from domain.errors import Problem
+from gateways.rest import express
 from gateways.rest.edge import HEADER_BYTES_MAX, REQUEST_LINE_BYTES_MAX, new_request_id
 from gateways.rest.problems import PROBLEM_TYPE, problem_document
+from gateways.rest.short_calls import Target, target_of
 
 HEAD_BYTES_MAX = HEADER_BYTES_MAX + REQUEST_LINE_BYTES_MAX
 """Unparsed bytes of a head; what is within but too long for the face is refused there, by the same code."""
 HEAD_S = 20.0
 """From the connection, or from the first byte of a later request, to the end of the head."""
+SHORT_HEAD_BYTES_MAX = 16 * 1024
+"""Head and what came with it; longer calls take the long way."""
+SHORT_CALLS_MAX = 64
+"""Of one connection and unanswered; the next one takes the long way, which stops reading until they are."""
+
+
+class _Unheard:
+    """Where uvicorn tells that a call's connection is lost."""
+
+    def set(self) -> None:
+        """Nothing waits for it."""
+
+
+class _ShortCall:
+    """A call on the short way, with what uvicorn wants to know of the newest call of a connection."""
+
+    __slots__ = ("answer", "conversation_id", "disconnected", "keep_alive", "response_complete")
+    message_event = _Unheard()
+
+    def __init__(self, conversation_id: str, keep_alive: bool) -> None:
+        self.conversation_id = conversation_id
+        self.keep_alive = keep_alive
+        self.answer: express.ShortAnswer | None = None
+        self.disconnected = False
+        self.response_complete = False
+        """Its answer was written, and so were those of all earlier calls."""
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """One connection. A head that is too large, too slow or no HTTP is answered with a problem and ends it."""
+    """One connection. A head that is too large, too slow or no HTTP is answered with a problem and ends it.
+
+    What may take the short way and is plainly right goes to the application's `state.express`, without a task. Such calls
+    to different conversations that come one behind the other need not wait for each other; whatever else comes waits
+    until all earlier calls are answered. Answers keep the order of their calls.
+    """
 
     _head_bytes = 0
     _in_head = True
+    _head_begun = False
     _head_timer: asyncio.TimerHandle | None = None
+    _target: Target | None = None
+    """Of a call that may be short and whose body is being read."""
+    _short_body = b""
+    _own_headers: Any = None
+    _own_lines = b""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        state = getattr(self.config.app, "state", None)
+        self._express: express.Express | None = getattr(state, "express", None)
+        self._short_calls: deque[_ShortCall] = deque()
 
     @override
     def connection_made(self, transport: Any) -> None:
@@ -41,26 +90,115 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._in_head:
             self._head_bytes += len(data)
         super().data_received(data)
-        if self._in_head and self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
+        if not self._in_head or self.transport.is_closing():
+            return
+        if self._head_bytes > HEAD_BYTES_MAX:
             self._refuse(Problem("headers_too_large"))
+        elif self._head_begun and self._head_timer is None:
+            self._await_head()
 
     @override
     def on_message_begin(self) -> None:
-        if self._head_timer is None:
-            self._await_head()
+        # Most heads come whole: only one that does not gets a timer, when the data is read.
+        self._head_begun = True
         super().on_message_begin()
 
     @override
     def on_headers_complete(self) -> None:
-        self._in_head = False
+        self._in_head = self._head_begun = False
         self._end_timer()
-        super().on_headers_complete()
+        if self._express is not None and self._may_be_short():
+            self._target = target_of(self.parser.get_method(), self.url)
+        if self._target is None:
+            super().on_headers_complete()
+
+    @override
+    def on_body(self, body: bytes) -> None:
+        if self._target is None:
+            super().on_body(body)
+            return
+        self._short_body += body
+        if len(self._short_body) > express.BODY_BYTES_MAX:
+            self._take_long_way()
 
     @override
     def on_message_complete(self) -> None:
         self._in_head = True
         self._head_bytes = 0
+        if self._target is not None:
+            if self._take_short_way(self._target):
+                self._target, self._short_body = None, b""
+                return
+            self._take_long_way()
         super().on_message_complete()
+
+    # --- two ways ----------------------------------------------------------------------------------------
+
+    def _may_be_short(self) -> bool:
+        """Whether nothing about the call but its body is out of the ordinary, and no call on the long way is before it."""
+        newest: Any = self.cycle
+        return (
+            (newest is None or newest.response_complete or bool(self._short_calls))
+            and not self.pipeline
+            and len(self._short_calls) < SHORT_CALLS_MAX
+            and not self.expect_100_continue
+            and not self.flow.write_paused
+            and self._head_bytes <= SHORT_HEAD_BYTES_MAX
+            and self.limit_concurrency is None
+            and not self.root_path
+            and not self.parser.should_upgrade()
+            and self.parser.get_http_version() == "1.1"
+        )
+
+    def _take_short_way(self, target: Target) -> bool:
+        if self._express is None or any(
+            call.conversation_id == target.conversation_id for call in self._short_calls
+        ):
+            return False  # The order of two is sure once the first is answered.
+        before: Any = self.cycle
+        call: Any = _ShortCall(target.conversation_id, self.parser.should_keep_alive())
+        self.cycle = call
+        self._short_calls.append(call)
+        if self._express.take(target, self.headers, self._short_body, partial(self._answered, call)):
+            return True
+        self._short_calls.pop()
+        self.cycle = before
+        return False
+
+    def _take_long_way(self) -> None:
+        body, self._target, self._short_body = self._short_body, None, b""
+        super().on_headers_complete()
+        if body:
+            super().on_body(body)
+
+    def _answered(self, answered: _ShortCall, answer: express.ShortAnswer) -> None:
+        """Write the answers that are due."""
+        answered.answer = answer
+        calls = self._short_calls
+        while calls and (due := calls[0].answer) is not None:
+            call = calls.popleft()
+            call.response_complete = True
+            self._write(due, call.keep_alive)
+            if calls:
+                self.server_state.total_requests += 1
+            else:
+                self.on_response_complete()  # What waited for the last one may start.
+
+    def _write(self, answer: express.ShortAnswer, keep_alive: bool) -> None:
+        if self.transport.is_closing():
+            return
+        if self._own_headers is not self.server_state.default_headers:  # uvicorn makes new ones every second
+            self._own_headers = self.server_state.default_headers
+            self._own_lines = b"".join([b"%b: %b\r\n" % pair for pair in self._own_headers])
+        close = b"" if keep_alive else b"connection: close\r\n"
+        self.transport.write(
+            b"%b%b%b%b\r\n%b"
+            % (STATUS_LINE[answer.status], self._own_lines, close, answer.lines, answer.body)
+        )
+        if not keep_alive:
+            self.transport.close()
+
+    # --- refusals ----------------------------------------------------------------------------------------
 
     @override
     def send_400_response(self, msg: str) -> None:

@@ -114,6 +114,7 @@ class Room:
                 reply_to=None if step.reply_line is None else seqs.get(step.reply_line),
                 origin={"at": at, "id": original} if self._people.vouched else None,
                 token=token,
+                pipelined=True,
             )
 
         try:
