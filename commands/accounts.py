@@ -89,13 +89,17 @@ class Accounts:
 
         Without a password only its tenant can open sessions for it. A password is stored before the event
         that names it; of two registrations at once one wins, and the loser's password is forgotten. A
-        cancelled call may have registered.
+        cancelled call, and one that ends in `outcome_unknown`, may have registered; the password that it
+        stored is forgotten by the next registration that succeeds.
         """
         if password is not None:
             check_password("password", password)
         if keyed.client_key is None and await self._desk.user_exists(tenant, user_id):
             raise Problem("conflict", "this user id is taken")
-        credential_id = None if password is None else await self._store_password(tenant, user_id, password)
+        credential_id, stale = None, []
+        if password is not None:
+            stale = await self._stored_passwords(tenant, user_id)
+            credential_id = await self._store_password(tenant, user_id, password)
         command = RegisterUser(name=name, credential_id=credential_id)
         try:
             answer = await self._desk.execute(Caller(tenant, user_id), user_name(user_id), command, keyed)
@@ -105,6 +109,10 @@ class Accounts:
             raise
         if answer.replayed or not answer.changed:
             await self._forget_password(tenant, user_id, credential_id)
+        else:
+            # What was stored before there was an account belongs to tries that did not become one.
+            for left in stale:
+                await self._forget_password(tenant, user_id, left)
         return answer
 
     async def change_password(self, caller: Caller, old: str, new: str, keyed: Keyed) -> Answer | None:
@@ -150,6 +158,11 @@ class Accounts:
         if credential_id is None:
             return None
         return await self._store.get(PASSWORD_KIND, user_stream(tenant, user_id), credential_id)
+
+    async def _stored_passwords(self, tenant: str, user_id: str) -> list[str]:
+        """The credential ids of a user. More than one page of them is left to later calls."""
+        found = await self._store.list(PASSWORD_KIND, user_stream(tenant, user_id))
+        return [credential_id for _, credential_id in found]
 
     async def _forget_password(self, tenant: str, user_id: str, credential_id: str | None) -> None:
         if credential_id is not None:

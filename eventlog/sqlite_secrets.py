@@ -1,21 +1,33 @@
-"""Secrets in an SQLite file of their own: mode 0600, synchronous FULL, one thread."""
+"""Secrets in an SQLite file of their own: mode 0600, WAL, synchronous FULL, one thread.
+
+Calls that wait at the same time share one transaction, and so one sync. What was deleted is wiped: from the database by
+`secure_delete`, from the WAL by emptying it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import structlog
 
 from eventlog.secrets import LIST_MAX, SecretsUnavailableError, check_value
 from eventlog.worker import Workers, WorkersClosedError, WorkersFullError
+
+_log = structlog.get_logger(__name__)
 
 R = TypeVar("R")
 
 SCHEMA_VERSION = 1
 CALLS_WAITING_MAX = 10_000
+CALLS_TOGETHER_MAX = 256
+"""Calls of one transaction, at most."""
 FILE_MODE = 0o600
 
 _TABLE = """
@@ -23,6 +35,7 @@ CREATE TABLE IF NOT EXISTS secrets (
     kind TEXT NOT NULL, subject TEXT NOT NULL, name TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (kind,
     subject, name) ) STRICT, WITHOUT ROWID
 """
+_DELETE = "DELETE FROM secrets"
 _PLACE = "kind = ? AND subject = ? AND name = ?"
 _PUT = "INSERT INTO secrets (kind, subject, name, value) VALUES (?, ?, ?, ?)"
 _LIST = (
@@ -31,11 +44,24 @@ _LIST = (
 )
 
 
+class _Call:
+    """One call on its way: `work` runs on the thread, then `result` or `error` is set. `wipes`: it deletes something."""
+
+    __slots__ = ("error", "result", "wipes", "work")
+
+    def __init__(self, work: Callable[[sqlite3.Connection], Any], *, wipes: bool) -> None:
+        self.work = work
+        self.wipes = wipes
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+
 class SqliteSecrets:
     """The durable adapter of the secrets port."""
 
     def __init__(self, worker: Workers[sqlite3.Connection]) -> None:
         self._worker = worker
+        self._calls: deque[_Call] = deque()
 
     @classmethod
     async def open(cls, path: str | os.PathLike[str]) -> SqliteSecrets:
@@ -84,21 +110,18 @@ class SqliteSecrets:
             if expected is None:
                 return db.execute(f"{_PUT} ON CONFLICT DO NOTHING", (*place, value)).rowcount == 1
             if value is None:
-                return (
-                    db.execute(
-                        f"DELETE FROM secrets WHERE {_PLACE} AND value = ?", (*place, expected)
-                    ).rowcount
-                    == 1
-                )
+                return db.execute(f"{_DELETE} WHERE {_PLACE} AND value = ?", (*place, expected)).rowcount == 1
             changed = f"UPDATE secrets SET value = ? WHERE {_PLACE} AND value = ?"
             return db.execute(changed, (value, *place, expected)).rowcount == 1
 
-        return await self._run(call)
+        return await self._run(call, wipes=value is None)
 
     async def delete(self, kind: str, subject: str, name: str) -> bool:
-        """See the port. The bytes are overwritten in the file (secure_delete)."""
-        statement = f"DELETE FROM secrets WHERE {_PLACE}"
-        return await self._run(lambda db: db.execute(statement, (kind, subject, name)).rowcount == 1)
+        """See the port. The bytes are overwritten in the files."""
+        statement = f"{_DELETE} WHERE {_PLACE}"
+        return await self._run(
+            lambda db: db.execute(statement, (kind, subject, name)).rowcount == 1, wipes=True
+        )
 
     async def list(
         self, kind: str, subject: str | None = None, after: tuple[str, str] = ("", ""), limit: int = LIST_MAX
@@ -118,25 +141,45 @@ class SqliteSecrets:
         """See the port."""
         await self._worker.close()
 
-    async def _run(self, call: Callable[[sqlite3.Connection], R]) -> R:
+    async def _run(self, work: Callable[[sqlite3.Connection], R], *, wipes: bool = False) -> R:
+        call = _Call(work, wipes=wipes)
+        self._calls.append(call)
         try:
-            return await self._worker.run(call)
-        except WorkersClosedError:
-            raise SecretsUnavailableError("the secrets are closed") from None
-        except WorkersFullError:
-            raise SecretsUnavailableError("too much waits for the secrets already") from None
-        except sqlite3.Error as error:
-            raise SecretsUnavailableError(f"{type(error).__name__}: {error}") from error
+            # Each call brings a job, and a job runs all calls that wait: when ours has ended, so has our call.
+            await self._worker.run(self._run_waiting)
+        except (WorkersClosedError, WorkersFullError) as error:
+            with suppress(ValueError):
+                self._calls.remove(call)
+            closed = isinstance(error, WorkersClosedError)
+            why = "the secrets are closed" if closed else "too much waits for the secrets already"
+            raise SecretsUnavailableError(why) from None
+        if isinstance(call.error, sqlite3.Error):
+            raise SecretsUnavailableError(f"{type(call.error).__name__}: {call.error}") from call.error
+        if call.error is not None:
+            raise call.error
+        result: R = call.result
+        return result
+
+    def _run_waiting(self, db: sqlite3.Connection) -> None:
+        """On the thread: one transaction for what waits; if it fails, all of its calls do."""
+        calls = [self._calls.popleft() for _ in range(min(len(self._calls), CALLS_TOGETHER_MAX))]
+        if not calls:
+            return
+        try:
+            _in_one_transaction(db, calls)
+        except BaseException as error:  # noqa: BLE001 - handed to the callers, whatever it is
+            for call in calls:
+                call.error = error
 
 
 def _opened(path: Path) -> sqlite3.Connection:
-    # The mode is set before SQLite sees the file, so that the -journal it makes beside it inherits it and no
+    # The mode is set before SQLite sees the file, so that the -wal and -shm it makes beside it inherit it and no
     # moment is open to others.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
     path.chmod(FILE_MODE)
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
-        db.execute("PRAGMA journal_mode = TRUNCATE").fetchone()
+        db.execute("PRAGMA journal_mode = WAL").fetchone()
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA secure_delete = ON").fetchone()
         version = db.execute("PRAGMA user_version").fetchone()[0]
@@ -150,6 +193,30 @@ def _opened(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _in_one_transaction(db: sqlite3.Connection, calls: list[_Call]) -> None:
+    if db.in_transaction:  # A rollback failed before.
+        db.execute("ROLLBACK")
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        for call in calls:
+            call.result = call.work(db)
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+    if any(call.wipes for call in calls):
+        _empty_wal(db)
+
+
+def _empty_wal(db: sqlite3.Connection) -> None:
+    """Old pages with deleted bytes stand in the WAL until it is emptied; if that fails, the next deletion does it."""
+    try:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.Error as error:
+        _log.warning("deleted secrets are not wiped yet", error=f"{type(error).__name__}: {error}")
 
 
 def _value(db: sqlite3.Connection, place: tuple[str, str, str]) -> bytes | None:

@@ -204,6 +204,8 @@ def _copy_secrets(source: Path, target: Path) -> None:
             closing(sqlite3.connect(target)) as copy,
         ):
             db.backup(copy, pages=BACKUP_PAGES_PER_STEP)
+            # The copy would be in WAL mode and want a -shm beside it to be read.
+            copy.execute("PRAGMA journal_mode = DELETE").fetchone()
     except sqlite3.Error as error:
         raise LogUnavailableError(f"{source}: {error}") from error
     _sync(target)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import stat
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,47 @@ async def test_list_by_kind_and_subject_in_pages(secrets: Secrets) -> None:
 async def test_a_value_has_a_bound(secrets: Secrets) -> None:
     with pytest.raises(ValueError, match="too large"):
         await secrets.put("password", "u_1", "main", bytes(VALUE_BYTES_MAX + 1))
+
+
+async def test_calls_at_the_same_time_keep_their_order(secrets: Secrets) -> None:
+    place = ("refresh", "u_1", "s_1")
+    found: Sequence[object] = await asyncio.gather(
+        secrets.put(*place, b"one"),
+        secrets.get(*place),
+        secrets.compare_and_swap(*place, b"one", b"two"),
+        secrets.delete(*place),
+        secrets.put_if_absent(*place, b"three"),
+        secrets.list("refresh"),
+    )
+    assert list(found) == [None, b"one", True, True, b"three", {("u_1", "s_1"): b"three"}]
+
+
+async def test_calls_at_the_same_time_share_a_transaction_and_fail_together(tmp_path: Path) -> None:
+    store = await SqliteSecrets.open(tmp_path / "secrets.db")
+    statements: list[str] = []
+    gate = threading.Event()
+
+    async def at_once(size: int) -> Sequence[object]:
+        gate.clear()
+        held = store._worker.run(lambda _: gate.wait())
+        calls = asyncio.gather(
+            *[store.put("password", f"u_{number}", "main", bytes(size)) for number in range(50)],
+            return_exceptions=True,
+        )
+        await asyncio.sleep(0)
+        gate.set()
+        await held
+        return await calls
+
+    await store._worker.run(lambda db: db.set_trace_callback(statements.append))
+    assert await at_once(10) == [None] * 50
+    assert statements.count("COMMIT") == 1
+    await store._worker.run(lambda db: db.execute("PRAGMA max_page_count = 1").fetchone())
+    assert {type(result) for result in await at_once(9_000)} == {SecretsUnavailableError}
+    assert len(await store.get("password", "u_1", "main") or b"") == 10
+    await store._worker.run(lambda db: db.execute("PRAGMA max_page_count = 1000000").fetchone())
+    assert await at_once(9_000) == [None] * 50
+    await store.close()
 
 
 def modes_in(folder: Path) -> set[int]:
