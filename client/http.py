@@ -50,6 +50,8 @@ class _Connection(asyncio.Protocol):
         self._headers: list[tuple[bytes, bytes]] = []
         self._body: list[bytes] = []
         self._size = 0
+        self._out: list[bytes] = []
+        self._loop = asyncio.get_running_loop()
 
     @property
     def in_flight(self) -> int:
@@ -110,12 +112,20 @@ class _Connection(asyncio.Protocol):
         if self.transport is not None:
             self.transport.abort()
 
+    def _flush(self) -> None:
+        """The calls of one turn of the loop leave in one write."""
+        if self.transport is not None and self.alive:
+            self.transport.write(b"".join(self._out))
+        self._out.clear()
+
     async def exchange(self, request: bytes) -> HttpAnswer:
         if self.transport is None or not self.alive:
             raise ConnectionLostError("not open")
-        answer: asyncio.Future[HttpAnswer] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[HttpAnswer] = self._loop.create_future()
         self._answers.append(answer)
-        self.transport.write(request)
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(request)
         try:
             return await answer
         except asyncio.CancelledError:
@@ -145,7 +155,6 @@ class HttpPool:
         self._tls = tls
         self._slots = asyncio.Semaphore(connections_max)
         self._idle: list[_Connection] = []
-        self._pipelines_max = pipelines_max
         self._pipelined_slots = asyncio.Semaphore(pipelines_max * PIPELINE_CALLS_MAX)
         self._pipelines: list[_Connection] = []
         self._opening = asyncio.Lock()
@@ -172,7 +181,7 @@ class HttpPool:
         request = "".join(lines).encode("latin-1") + body
         if pipelined:
             async with self._pipelined_slots:
-                return await (self._freest() or await self._pipeline()).exchange(request)
+                return await (self._open_pipeline() or await self._new_pipeline()).exchange(request)
         async with self._slots:
             connection = await self._take()
             try:
@@ -188,26 +197,20 @@ class HttpPool:
                 return connection
         return await self._connect()
 
-    def _freest(self) -> _Connection | None:
-        """The pipeline with the fewest calls; None if another one is to be opened first."""
-        freest = None
+    def _open_pipeline(self) -> _Connection | None:
+        """The first pipeline that takes another call: full ones write and read the most at once."""
         for connection in self._pipelines:
-            if not connection.alive:
-                return None
-            if freest is None or connection.in_flight < freest.in_flight:
-                freest = connection
-        if freest is not None and freest.in_flight and len(self._pipelines) < self._pipelines_max:
-            return None
-        return freest
+            if connection.alive and connection.in_flight < PIPELINE_CALLS_MAX:
+                return connection
+        return None
 
-    async def _pipeline(self) -> _Connection:
+    async def _new_pipeline(self) -> _Connection:
         async with self._opening:  # others that came meanwhile use what the first one opens
-            self._pipelines = [connection for connection in self._pipelines if connection.alive]
-            freest = self._freest()
-            if freest is None:
-                freest = await self._connect()
-                self._pipelines.append(freest)
-            return freest
+            connection = self._open_pipeline()
+            if connection is None:
+                connection = await self._connect()
+                self._pipelines = [one for one in self._pipelines if one.alive] + [connection]
+            return connection
 
     async def _connect(self) -> _Connection:
         loop = asyncio.get_running_loop()

@@ -26,7 +26,8 @@ from gateways.rest.short_calls import Target
 
 BODY_BYTES_MAX = 64 * 1024
 """Longer bodies take the long way."""
-HEADERS_MAX = 32
+HEAD_BYTES_MAX = 4 * 1024
+"""Of names and values; longer heads take the long way too."""
 METHOD = "POST"
 """Of all short routes."""
 _KEY = re.compile(rb"[!-~]{1,128}").fullmatch
@@ -102,9 +103,9 @@ class Express:
     def _head(self, headers: Headers) -> _Head | None:
         """None if something about it is out of the ordinary. Raises Problem."""
         token = key = media_type = None
-        if len(headers) > HEADERS_MAX:
-            return None
+        size = 0
         for name, value in headers:
+            size += len(name) + len(value)
             if name == b"authorization":
                 if token is not None or value[:7].lower() != b"bearer ":
                     return None
@@ -117,7 +118,9 @@ class Express:
                 key = value.decode("ascii")
             elif name == b"origin":
                 return None
-        caller = None if token is None else self._sessions.recall(token)
+        if token is None or size > HEAD_BYTES_MAX:
+            return None
+        caller = self._sessions.recall(token)
         return None if caller is None else _Head(caller, key, media_type)
 
     def _answer(self, request_id: str, target: Target, result: Answer | Problem) -> ShortAnswer:

@@ -23,8 +23,6 @@ HEAD_BYTES_MAX = HEADER_BYTES_MAX + REQUEST_LINE_BYTES_MAX
 """Unparsed bytes of a head; what is within but too long for the face is refused there, by the same code."""
 HEAD_S = 20.0
 """From the connection, or from the first byte of a later request, to the end of the head."""
-SHORT_HEAD_BYTES_MAX = 16 * 1024
-"""Head and what came with it; longer calls take the long way."""
 SHORT_CALLS_MAX = 64
 """Of one connection and unanswered; the next one takes the long way, which stops reading until they are."""
 
@@ -66,8 +64,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     _target: Target | None = None
     """Of a call that may be short and whose body is being read."""
     _short_body = b""
-    _own_headers: Any = None
-    _own_lines = b""
+    _writing = False
+    _server_headers: Any = None
+    _kept_lines = b""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -143,7 +142,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             and len(self._short_calls) < SHORT_CALLS_MAX
             and not self.expect_100_continue
             and not self.flow.write_paused
-            and self._head_bytes <= SHORT_HEAD_BYTES_MAX
             and self.limit_concurrency is None
             and not self.root_path
             and not self.parser.should_upgrade()
@@ -171,32 +169,48 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if body:
             super().on_body(body)
 
-    def _answered(self, answered: _ShortCall, answer: express.ShortAnswer) -> None:
-        """Write the answers that are due."""
-        answered.answer = answer
+    def _answered(self, call: _ShortCall, answer: express.ShortAnswer) -> None:
+        """Keep the answer; those of one turn of the loop leave in one write, since a flush answers many calls at once."""
+        call.answer = answer
+        if call is self._short_calls[0] and not self._writing:
+            self._writing = True
+            self.loop.call_soon(self._write_due)
+
+    def _write_due(self) -> None:
+        """Write the answers up to the first that is missing."""
+        self._writing = False
         calls = self._short_calls
-        while calls and (due := calls[0].answer) is not None:
+        parts: list[bytes] = []
+        call = None
+        while calls and (answer := calls[0].answer) is not None:
             call = calls.popleft()
             call.response_complete = True
-            self._write(due, call.keep_alive)
-            if calls:
-                self.server_state.total_requests += 1
-            else:
-                self.on_response_complete()  # What waited for the last one may start.
-
-    def _write(self, answer: express.ShortAnswer, keep_alive: bool) -> None:
-        if self.transport.is_closing():
+            self.server_state.total_requests += 1
+            close = b"" if call.keep_alive else b"connection: close\r\n"
+            parts += (
+                STATUS_LINE[answer.status],
+                self._server_lines(),
+                close,
+                answer.lines,
+                b"\r\n",
+                answer.body,
+            )
+        if call is None or self.transport.is_closing():
             return
-        if self._own_headers is not self.server_state.default_headers:  # uvicorn makes new ones every second
-            self._own_headers = self.server_state.default_headers
-            self._own_lines = b"".join([b"%b: %b\r\n" % pair for pair in self._own_headers])
-        close = b"" if keep_alive else b"connection: close\r\n"
-        self.transport.write(
-            b"%b%b%b%b\r\n%b"
-            % (STATUS_LINE[answer.status], self._own_lines, close, answer.lines, answer.body)
-        )
-        if not keep_alive:
+        self.transport.write(b"".join(parts))
+        if not call.keep_alive:
             self.transport.close()
+        if not calls:
+            self.server_state.total_requests -= 1  # uvicorn counts the last one
+            self.on_response_complete()
+
+    def _server_lines(self) -> bytes:
+        if (
+            self._server_headers is not self.server_state.default_headers
+        ):  # uvicorn makes new ones every second
+            self._server_headers = self.server_state.default_headers
+            self._kept_lines = b"".join([b"%b: %b\r\n" % pair for pair in self._server_headers])
+        return self._kept_lines
 
     # --- refusals ----------------------------------------------------------------------------------------
 
