@@ -20,6 +20,7 @@ from projections.projection import Apply, ParkedStream, Projection
 from projections.reading import READER_THREADS, READS_WAITING_MAX, Freshen, Reads, Source
 from projections.runner import Runner, RunnerMetrics, RunnerSettings
 from projections.search import Search
+from projections.sight import Sight
 from projections.sqlite import SqliteViewStore
 from projections.store import Schema, ViewStore
 from projections.timeline import Timeline
@@ -78,7 +79,7 @@ class ViewsSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Views:
-    """Open with `Views.open`. Readers: `timeline`, `inbox`, `directory`, `search`, `audit_trail`."""
+    """Open with `Views.open`. Readers: `timeline`, `inbox`, `directory`, `sight`, `search`, `audit_trail`."""
 
     def __init__(self, folder: Path, log: Log, bus: Bus, codec: EventCodec, settings: ViewsSettings) -> None:
         self.folder = folder
@@ -96,6 +97,7 @@ class Views:
         names = self.directory.names_now
         self.timeline = Timeline(reads, source("timeline"), names, self.runner.freshen, log.shard_count)
         self.inbox = Inbox(reads, source("timeline"), source("inbox"), names, self.runner.freshen, log.log_id)
+        self.sight = Sight(reads, source("timeline"), source("directory"))
         self.search = Search(
             reads, source("search"), source("timeline"), self._freshened("search", "timeline")
         )

@@ -119,19 +119,5 @@ async def list_presence(
         raise invalid("users", f"must name at most {USERS_PER_CALL_MAX} users")
     for user_id in wanted:
         text.user_id("users", user_id)
-    visible = [user_id for user_id in wanted if await _may_see(call, user_id)]
+    visible = await call.services.views.sight.visible(call.caller.tenant, call.user_id, wanted)
     return call.rows(call.services.presence.of(call.caller.tenant, visible))
-
-
-async def _may_see(call: Call, user_id: str) -> bool:
-    """Members of a common group may, unless one blocks the other; everybody may see himself."""
-    if user_id == call.user_id:
-        return True
-    views, tenant = call.services.views, call.caller.tenant
-    mine, theirs = await _groups(call, call.user_id), await _groups(call, user_id)
-    return not mine.isdisjoint(theirs) and not await views.directory.blocked(tenant, call.user_id, user_id)
-
-
-async def _groups(call: Call, user_id: str) -> frozenset[str]:
-    found = await call.services.views.timeline.user_conversations(call.caller.tenant, user_id)
-    return frozenset(name for name, access in found.items() if access.current and access.kind == "group")

@@ -124,13 +124,13 @@ class Hints:
         for user_id in wanted:
             self._watchers.setdefault((tenant, user_id), {})[session] = None
         await self._desk.views.caught_up(self._desk.head_positions())
-        for user_id in dict.fromkeys(op.users):
-            groups = await self._groups_of(tenant, user_id)
-            seen = await self._may_see(session, user_id, groups)
-            if session.ended or session.presence_users is not wanted:
-                return  # A later list has replaced this one.
-            if seen:
-                session.hint(self._presence_frame(tenant, user_id))
+        visible = await self._desk.views.sight.visible(
+            tenant, session.user[1], tuple(dict.fromkeys(op.users))
+        )
+        if session.ended or session.presence_users is not wanted:
+            return  # A later list has replaced this one.
+        for user_id in visible:
+            session.hint(self._presence_frame(tenant, user_id))
 
     def presence_changed(self, tenant: str, user_id: str) -> None:
         """Somebody came or went: tell those who watch and may know."""

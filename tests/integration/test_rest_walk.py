@@ -135,7 +135,13 @@ async def test_profiles_settings_and_presence(tmp_path: Path) -> None:
         assert await ann.do("PATCH", f"/v1/conversations/{room}", {"pinned": True}) == {"changed": False}
         assert (await ann.get(f"/v1/conversations/{room}"))["pinned"] is True
         built.services.presence.came("default", "bob", "web")
-        rows = await ann.get("/v1/presence?users=bob,nobody")
-        assert [(row["user_id"], row["online"]) for row in rows] == [("bob", True)]
+        rows = await ann.get("/v1/presence?users=bob,nobody,ann,bob")
+        assert [(row["user_id"], row["online"]) for row in rows] == [("bob", True), ("ann", False)]
+        await ann.do("PUT", "/v1/blocks/bob")
+        assert [row["user_id"] for row in await ann.get("/v1/presence?users=bob,ann")] == ["ann"]
+        await ann.do("DELETE", "/v1/blocks/bob")
+        assert [row["user_id"] for row in await ann.get("/v1/presence?users=bob")] == ["bob"]
+        await ann.do("DELETE", f"/v1/groups/{room}/members/bob")
+        assert await ann.get("/v1/presence?users=bob") == []
         events = await ann.get("/v1/conversations/me/events")
         assert "conversation_settings_changed" in [event["type"] for event in events]
