@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 import random
@@ -134,10 +133,14 @@ class RestCaller:
             hint_ms: int | None = None
             failure: ProblemError | OSError
             try:
-                async with asyncio.timeout(max(0.001, deadline - self.clock.now())):
-                    answer = await self.pool.request(
-                        method, target, headers + rights, payload, pipelined=pipelined
-                    )
+                answer = await self.pool.request(
+                    method,
+                    target,
+                    headers + rights,
+                    payload,
+                    deadline_s=max(0.001, deadline - self.clock.now()),
+                    pipelined=pipelined,
+                )
             except TimeoutError:
                 raise
             except OSError as error:

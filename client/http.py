@@ -118,7 +118,7 @@ class _Connection(asyncio.Protocol):
             self.transport.write(b"".join(self._out))
         self._out.clear()
 
-    async def exchange(self, request: bytes) -> HttpAnswer:
+    async def exchange(self, request: bytes, until: float) -> HttpAnswer:
         if self.transport is None or not self.alive:
             raise ConnectionLostError("not open")
         answer: asyncio.Future[HttpAnswer] = self._loop.create_future()
@@ -126,11 +126,14 @@ class _Connection(asyncio.Protocol):
         if not self._out:
             self._loop.call_soon(self._flush)
         self._out.append(request)
+        timer = self._loop.call_at(until, _expire, answer)  # a fifth of the cost of `asyncio.timeout`
         try:
             return await answer
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, TimeoutError):
             self._fail("a call on it was given up")  # it may never be answered, and all others wait behind it
             raise
+        finally:
+            timer.cancel()
 
 
 class HttpPool:
@@ -167,46 +170,59 @@ class HttpPool:
         headers: Iterable[tuple[str, str]],
         body: bytes,
         *,
+        deadline_s: float,
         pipelined: bool = False,
     ) -> HttpAnswer:
-        """One call. ConnectionError if there is no whole answer.
+        """One call. ConnectionError if there is no whole answer, TimeoutError if there is none in time.
 
-        Cancellation closes the connection it used.
+        Both and cancellation close the connection it used.
         """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + deadline_s
+        request = self._request(method, target, headers, body)
+        slots = self._pipelined_slots if pipelined else self._slots
+        connection = None if slots.locked() else self._at_hand(pipelined)
+        if connection is None:
+            async with asyncio.timeout_at(until):
+                await slots.acquire()
+        else:
+            await slots.acquire()
+        try:
+            if connection is None:
+                async with asyncio.timeout_at(until):
+                    connection = self._at_hand(pipelined) or await self._open(pipelined)
+            return await connection.exchange(request, until)
+        finally:
+            slots.release()
+            if not pipelined and connection is not None and connection.alive:
+                self._idle.append(connection)
+
+    def _request(self, method: str, target: str, headers: Iterable[tuple[str, str]], body: bytes) -> bytes:
         lines = [f"{method} {target} HTTP/1.1\r\n{self._host_line}"]
         lines += [f"{name}: {value}\r\n" for name, value in headers]
         if body or method not in {"GET", "DELETE"}:
             lines.append(f"content-length: {len(body)}\r\n")
         lines.append("\r\n")
-        request = "".join(lines).encode("latin-1") + body
-        if pipelined:
-            async with self._pipelined_slots:
-                return await (self._open_pipeline() or await self._new_pipeline()).exchange(request)
-        async with self._slots:
-            connection = await self._take()
-            try:
-                return await connection.exchange(request)
-            finally:
-                if connection.alive:
-                    self._idle.append(connection)
+        return "".join(lines).encode("latin-1") + body
 
-    async def _take(self) -> _Connection:
+    def _at_hand(self, pipelined: bool) -> _Connection | None:
+        """A connection that takes a call now; full pipelines first: those write and read the most at once."""
+        if pipelined:
+            for connection in self._pipelines:
+                if connection.alive and connection.in_flight < PIPELINE_CALLS_MAX:
+                    return connection
+            return None
         while self._idle:
             connection = self._idle.pop()
             if connection.alive:
                 return connection
-        return await self._connect()
-
-    def _open_pipeline(self) -> _Connection | None:
-        """The first pipeline that takes another call: full ones write and read the most at once."""
-        for connection in self._pipelines:
-            if connection.alive and connection.in_flight < PIPELINE_CALLS_MAX:
-                return connection
         return None
 
-    async def _new_pipeline(self) -> _Connection:
+    async def _open(self, pipelined: bool) -> _Connection:
+        if not pipelined:
+            return await self._connect()
         async with self._opening:  # others that came meanwhile use what the first one opens
-            connection = self._open_pipeline()
+            connection = self._at_hand(pipelined)
             if connection is None:
                 connection = await self._connect()
                 self._pipelines = [one for one in self._pipelines if one.alive] + [connection]
@@ -223,3 +239,8 @@ class HttpPool:
             if not connection.in_flight:
                 connection.close()
         self._idle.clear()
+
+
+def _expire(answer: asyncio.Future[HttpAnswer]) -> None:
+    if not answer.done():
+        answer.set_exception(TimeoutError("no answer within the deadline"))

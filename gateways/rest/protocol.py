@@ -98,9 +98,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     @override
     def on_message_begin(self) -> None:
-        # Most heads come whole: only one that does not gets a timer, when the data is read.
+        # Most heads come whole: only one that does not gets a timer, when the data is read. And only a call that takes the
+        # long way gets a scope.
         self._head_begun = True
-        super().on_message_begin()
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
 
     @override
     def on_headers_complete(self) -> None:
@@ -109,7 +112,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._express is not None and self._may_be_short():
             self._target = target_of(self.parser.get_method(), self.url)
         if self._target is None:
-            super().on_headers_complete()
+            self._begin_long_way()
 
     @override
     def on_body(self, body: bytes) -> None:
@@ -163,9 +166,17 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self.cycle = before
         return False
 
+    def _begin_long_way(self) -> None:
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url = url
+        self.headers += headers  # the list that the scope holds
+        self.expect_100_continue = expects
+        super().on_headers_complete()
+
     def _take_long_way(self) -> None:
         body, self._target, self._short_body = self._short_body, None, b""
-        super().on_headers_complete()
+        self._begin_long_way()
         if body:
             super().on_body(body)
 
