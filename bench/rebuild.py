@@ -28,8 +28,7 @@ from eventlog.codec import EventCodec, frame_of, recorded
 from eventlog.record import Commit, Committed, Draft, Head
 from eventlog.registry import Registry
 from eventlog.sealing import PlainSealing
-from projections.decoding import Decoding
-from projections.projection import Projection
+from projections.projection import Projection, received_of
 from projections.rebuild import SPAN_COMMITS
 from projections.runner import RunnerSettings
 from projections.sqlite import SqliteViewStore
@@ -112,7 +111,7 @@ def rebuild(projection: Projection, commits: Sequence[Committed]) -> float:
     frames = frames_of(commits)
     started = time.process_time()
     for first in range(0, len(frames), SPAN_COMMITS):
-        projection.take(Decoding(CODEC, frames[first : first + SPAN_COMMITS], projection))
+        projection.take_commits(frames[first : first + SPAN_COMMITS], CODEC)
     return time.process_time() - started
 
 
@@ -120,8 +119,8 @@ def decode(projection: Projection, commits: Sequence[Committed]) -> float:
     """Seconds of CPU of `rebuild`'s decoding alone."""
     frames = frames_of(commits)
     started = time.process_time()
-    for _ in Decoding(CODEC, frames, projection):
-        pass
+    for frame in frames:
+        received_of(CODEC, frame, projection.contents)
     return time.process_time() - started
 
 
@@ -168,6 +167,7 @@ def main_rebuild(events: int) -> None:
     """Print one line for each view."""
     history = History()
     commits = [*history.opened, *history.say(events)]
+    events = len(commits)
     gc.freeze()  # As the server does after its start: the history is no garbage to look through.
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)

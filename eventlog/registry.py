@@ -50,7 +50,7 @@ class EventType:
             if version != self.version:
                 clear, body = self._upcast(version, _joined(clear, body)), None
             # One decoder makes the event: a struct of the parts and a copy of its fields took thrice the time.
-            return self._decode(_spliced(clear, body or b"{}", actor, at))
+            return self._decode(_spliced(clear, body, actor, at))
         except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
             raise UnknownEventError(
                 f"{self.name} schema {version} cannot be read: {type(error).__name__}"
@@ -80,13 +80,14 @@ class Registry:
     """Event types by name."""
 
     def __init__(self, event_classes: Iterable[type[Event]]) -> None:
-        self._types: dict[str, EventType] = {}
+        self.kinds: dict[str, EventType] = {}
+        """The types by name; `named` tells of unknown ones."""
         self._by_class: dict[type[Event], EventType] = {}
         for event_class in event_classes:
-            if event_class.TYPE in self._types:
+            if event_class.TYPE in self.kinds:
                 raise ValueError(f"event type {event_class.TYPE!r} is registered twice")
             kind = EventType(event_class)
-            self._types[kind.name] = self._by_class[event_class] = kind
+            self.kinds[kind.name] = self._by_class[event_class] = kind
 
     def of_event(self, event: Event) -> EventType:
         """The type of an event. Raises UnknownEventError for an unregistered class."""
@@ -98,12 +99,12 @@ class Registry:
     def named(self, name: str) -> EventType:
         """The type of that stable name. Raises UnknownEventError."""
         try:
-            return self._types[name]
+            return self.kinds[name]
         except KeyError:
             raise UnknownEventError(f"unknown event type {name!r}") from None
 
     def __iter__(self) -> Iterator[EventType]:
-        return iter(self._types.values())
+        return iter(self.kinds.values())
 
 
 def _part(event_class: type[Event], suffix: str, names: tuple[str, ...]) -> type[msgspec.Struct]:
@@ -166,11 +167,13 @@ def _upcast(event_class: type[Event], version: int) -> Callable[[dict[str, Any]]
     return upcast
 
 
-def _spliced(clear: bytes, body: bytes, actor: str, at: int) -> bytes:
+def _spliced(clear: bytes, body: bytes | None, actor: str, at: int) -> bytes:
     """Both parts and the envelope as one JSON object."""
-    first = b"" if clear == b"{}" else b","
-    second = b"" if body == b"{}" else b","
-    return b'%b%b%b%b"actor":%b,"at":%d}' % (clear[:-1], first, body[1:-1], second, _encode(actor), at)
+    envelope = b'"actor":%b,"at":%d}' % (_encode(actor), at)
+    first = clear[:-1] if clear == b"{}" else clear[:-1] + b","
+    if body is None or body == b"{}":
+        return first + envelope
+    return b"%b%b,%b" % (first, body[1:-1], envelope)
 
 
 def _joined(clear: bytes, body: bytes | None) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 import msgspec
@@ -10,13 +10,17 @@ import structlog
 
 from domain.streams import StreamKind
 from domain.streams import kind_of as _kind_of
+from eventlog.codec import EventCodec
 from eventlog.record import Commit, Committed, Recorded
+from eventlog.registry import UnknownEventError
 from projections.store import PARKED, SCAN_ROWS_MAX, SKIPPED, Row, UnitOfWork, ViewStore, ViewUnavailableError
 
 _log = structlog.get_logger(__name__)
 
 POSITIONS_IDLE_COMMITS = 2_000
 """A batch that changes nothing writes no position until this many commits have passed: what is applied twice changes nothing either."""
+
+ERROR_CHARACTERS_MAX = 200
 
 kind_of = lru_cache(maxsize=50_000)(_kind_of)
 
@@ -31,6 +35,14 @@ class Unreadable(msgspec.Struct, frozen=True):
 
 
 Received = Committed | Unreadable
+
+
+def received_of(codec: EventCodec, commit: Commit, contents: frozenset[str] | None = None) -> Received:
+    """The commit with its events, or what says that they cannot be read; see `EventCodec.decode`."""
+    try:
+        return codec.decode(commit, contents)
+    except UnknownEventError as error:
+        return Unreadable(commit, str(error)[:ERROR_CHARACTERS_MAX])
 
 
 class Poison(Exception):
@@ -89,15 +101,26 @@ class Projection:
         self.applied_events = 0
         self.parked_events = 0
 
-    def take(self, batch: Iterable[Received]) -> None:
+    def take(self, batch: Sequence[Received]) -> None:
         """Apply a batch; each shard's commits in position order without a hole. What was applied before is dropped.
 
-        The batch may be gone through twice, so it is no iterator. Raises HoleError.
+        Raises HoleError.
         """
+        self._take([received.commit for received in batch], batch.__getitem__)
+
+    def take_commits(self, commits: Sequence[Commit], codec: EventCodec) -> None:
+        """`take` of what is not decoded yet: of the events only what `apply` looks at is decoded, one commit at a time.
+
+        A span of decoded events would not fit into the processor's caches, and the garbage collector would go through it.
+        """
+        contents = self.contents
+        self._take(commits, lambda index: received_of(codec, commits[index], contents))
+
+    def _take(self, commits: Sequence[Commit], received: Callable[[int], Received]) -> None:
         positions: dict[int, int] = {}
         work = UnitOfWork(self.store)
         try:
-            events = self._take_all(work, self._fresh(batch, positions))
+            events = self._take_all(work, map(received, self._fresh(commits, positions)))
         except (ViewUnavailableError, HoleError):
             self.store.release()
             raise
@@ -106,14 +129,10 @@ class Projection:
             # Which one it was is found by applying them one by one, each upon its own unit of work.
             positions.clear()
             work = UnitOfWork(self.store)
-            events = sum(self._take_one(work, received) for received in self._fresh(batch, positions))
+            events = sum(self._take_one(work, one) for one in map(received, self._fresh(commits, positions)))
         if positions:
             self._write(work, positions)
             self.applied_events += events
-
-    def reads(self, stream: str) -> bool:
-        """Whether events of that stream are handed to `apply`."""
-        return self._kinds is None or kind_of(stream) in self._kinds
 
     def flush_positions(self) -> None:
         """Make the positions durable, also after batches that changed nothing."""
@@ -157,11 +176,10 @@ class Projection:
         self._store(work, self._unwritten)
         return stream not in self._parked
 
-    def _fresh(self, batch: Iterable[Received], positions: dict[int, int]) -> Iterator[Received]:
-        """What is new and concerns this view; `positions` becomes where the view stands after it."""
+    def _fresh(self, commits: Sequence[Commit], positions: dict[int, int]) -> Iterator[int]:
+        """The indexes of what is new and concerns this view; `positions` becomes where the view stands after it."""
         applied, parked, kinds = self.positions, self._parked, self._kinds
-        for received in batch:
-            commit = received.commit
+        for index, commit in enumerate(commits):
             shard, position = commit.shard, commit.position
             last = positions.get(shard) or applied.get(shard, 0)
             if position <= last:
@@ -171,7 +189,7 @@ class Projection:
             positions[shard] = position
             stream = commit.stream
             if (kinds is None or kind_of(stream) in kinds) and stream not in parked:
-                yield received
+                yield index
 
     def _take_all(self, work: UnitOfWork, batch: Iterable[Received]) -> int:
         apply, types = self._apply, self._types

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, TypeVar
@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from domain.errors import Problem
-from eventlog.record import Commit
-from projections.decoding import Decoding
 from projections.projection import Projection
 from projections.store import Snapshot
 
@@ -118,14 +116,11 @@ class Rebuild:
                 commits = await self._views.log.read_shard(shard, after, min(SPAN_COMMITS, target - after))
                 if not commits:
                     raise RuntimeError(f"the log of shard {shard} ends before position {target}")
-                await self._in_thread(functools.partial(self._take, new, commits))
+                await self._in_thread(functools.partial(new.take_commits, commits, self._views.codec))
                 if self._progress is not None:
                     self._progress(Progress(self._name, sum(new.positions.values()), known))
                 await asyncio.sleep((time.monotonic() - started) * (1 / self._share - 1))
         await self._in_thread(new.flush_positions)
-
-    def _take(self, new: Projection, commits: Sequence[Commit]) -> None:
-        new.take(Decoding(self._views.codec, commits, new))
 
     async def _digests(self, new: Projection) -> tuple[str, str]:
         """The digests of both versions at the same positions. Live applying waits only while the snapshots are taken."""

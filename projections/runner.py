@@ -19,9 +19,8 @@ from eventlog.bus import Bus
 from eventlog.codec import EventCodec
 from eventlog.port import Log
 from eventlog.record import Commit, Committed
-from projections.decoding import decoded
 from projections.health import ViewsHealth
-from projections.projection import ParkedStream, Projection, Received
+from projections.projection import ParkedStream, Projection, Received, received_of
 
 _log = structlog.get_logger(__name__)
 
@@ -338,7 +337,7 @@ class Runner:
         self._wake.set()
 
     def _decode(self, commits: Sequence[Commit]) -> list[Received]:
-        return decoded(self._codec, commits)
+        return [received_of(self._codec, commit) for commit in commits]
 
     def _start_over(self) -> None:
         self._queue.clear()
@@ -370,8 +369,8 @@ class Runner:
             commits = await self._log.read_stream(parked.shard, parked.stream, after, STREAM_COMMITS_MAX)
             if not commits:
                 return
-            for received in decoded(self._codec, commits):
-                yield received
+            for commit in commits:
+                yield received_of(self._codec, commit)
             after = commits[-1].first_version + commits[-1].events_count - 1
 
 

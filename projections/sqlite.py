@@ -29,6 +29,9 @@ from projections.store import (
 )
 
 _TYPES = {"int": "INTEGER", "text": "TEXT", "bytes": "BLOB"}
+sqlite3.register_adapter(bytes, bytes)
+sqlite3.register_adapter(type(None), lambda none: none)
+"""Python looks for an adapter of each such value, and takes a microsecond to find that there is none."""
 CHECKPOINT_PAGES = 4_000
 CACHE_KIB = 16_384
 BUSY_TIMEOUT_S = 5.0
@@ -129,8 +132,8 @@ class SqliteViewStore:
                 execute(delete, changes.deletes)
             if changes.puts:
                 execute(put, changes.puts.values())
-            if changes.inserts:
-                execute(insert, changes.inserts.values())
+            if new_rows := changes.new_rows:
+                execute(insert, new_rows)
 
     def _keep(self, work: UnitOfWork) -> None:
         """Remember what the next batches will ask for, after this one is written."""

@@ -35,7 +35,7 @@ class Words:
         if written:
             connection.executemany(put, written)
         cursor = connection.cursor()
-        written += [row for row in changes.inserts.values() if cursor.execute(insert, row).rowcount]
+        written += [row for row in changes.new_rows if cursor.execute(insert, row).rowcount]
         if written:
             connection.executemany(self._add, map(self._indexed, written))
 

@@ -102,13 +102,26 @@ OWN_TABLES = (PARKED, SKIPPED)
 class TableChanges:
     """What a batch did to one table: rows to write whatever stands there, rows to write if absent, keys to delete."""
 
-    __slots__ = ("deletes", "inserts", "puts", "seen")
+    __slots__ = ("appends", "deletes", "inserts", "puts", "seen")
 
     def __init__(self) -> None:
+        self.appends: list[Row] = []
+        """Rows to insert whose keys nobody has looked at; any other access makes `inserts` of them."""
         self.puts: dict[Key, Row] = {}
         self.inserts: dict[Key, Row] = {}
         self.deletes: set[Key] = set()
         self.seen: dict[Key, Row | None] = {}
+
+    def settle(self, key_size: int) -> None:
+        """Make `inserts` of the appended rows."""
+        for row in self.appends:
+            self.inserts[row[:key_size]] = row
+        self.appends.clear()
+
+    @property
+    def new_rows(self) -> list[Row]:
+        """The rows to write if absent."""
+        return [*self.inserts.values(), *self.appends]
 
 
 class ViewUnavailableError(Exception):
@@ -144,6 +157,8 @@ class UnitOfWork:
     def get(self, table: Table, key: Key) -> Row | None:
         """The row as this batch sees it."""
         changes = self.changes[table.name]
+        if changes.appends:
+            changes.settle(table.key_size)
         row = changes.puts.get(key)
         if row is not None:
             return row
@@ -171,13 +186,15 @@ class UnitOfWork:
 
     def append(self, table: Table, row: Row) -> None:
         """Insert a row of a `newest` table that follows all others of its prefix; `newest_row` was asked before."""
-        key_size = table.key_size
-        self.changes[table.name].inserts[row[:key_size]] = row
-        self.newest[table.name][row[: key_size - 1]] = row
+        name = table.name
+        self.changes[name].appends.append(row)
+        self.newest[name][row[: table.key_size - 1]] = row
 
     def put(self, table: Table, row: Row) -> None:
         """Write the row, whatever stood there."""
         changes = self.changes[table.name]
+        if changes.appends:
+            changes.settle(table.key_size)
         key = row[: table.key_size]
         changes.puts[key] = row
         if changes.inserts:
@@ -192,6 +209,8 @@ class UnitOfWork:
     def insert(self, table: Table, row: Row) -> None:
         """Write the row if its key is absent; a present one stays as it is. Needs no read."""
         changes = self.changes[table.name]
+        if changes.appends:
+            changes.settle(table.key_size)
         key = row[: table.key_size]
         if key in changes.deletes:
             changes.deletes.discard(key)
@@ -204,6 +223,8 @@ class UnitOfWork:
     def delete(self, table: Table, key: Key) -> None:
         """Remove the row, if there is one."""
         changes = self.changes[table.name]
+        if changes.appends:
+            changes.settle(table.key_size)
         changes.puts.pop(key, None)
         changes.inserts.pop(key, None)
         changes.deletes.add(key)
@@ -227,13 +248,14 @@ class UnitOfWork:
             for key, row in theirs.inserts.items():
                 if key not in ours.puts:
                     ours.inserts.setdefault(key, row)
+            ours.appends += theirs.appends
         for name, newest in inner.newest.items():
             self.newest[name].update(newest)
 
     @property
     def empty(self) -> bool:
         """Whether the batch changed nothing."""
-        return not any(c.puts or c.inserts or c.deletes for c in self.changes.values())
+        return not any(c.puts or c.inserts or c.appends or c.deletes for c in self.changes.values())
 
 
 class Snapshot(Protocol):

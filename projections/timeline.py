@@ -24,6 +24,8 @@ from projections.tables import CONVERSATIONS, EVENTS, MEMBERS, REACTIONS, STATES
 from projections.wire import time_of, wire_event, wire_time
 
 SCHEMA = TIMELINE
+_NOTHING: Row = ("", 0, 0, None, b"", 0, 0, None, 0)
+"""What an EVENTS row before the first one would be."""
 KINDS = frozenset({StreamKind.GROUP, StreamKind.DIRECT})
 _STRANGERS_SEE = ("name", "avatar", "description", "join")
 _ENTERABLE = ("open", "approval")
@@ -42,7 +44,7 @@ def apply(view: UnitOfWork, row: Recorded) -> None:
         return
     event: Any = row.event
     newest = view.newest_row(EVENTS, (stream,))
-    messages, last, author, other = (0, 0, None, 0) if newest is None else (newest[2], newest[5], *newest[7:])
+    _, _, messages, _, _, last, _, author, other = _NOTHING if newest is None else newest
     if event.TYPE != "message_posted":
         apply_conversation(view, row, seq)
         view.append(EVENTS, (stream, seq, messages, None, wire_event(row), last, event.at, author, other))
