@@ -8,6 +8,7 @@ import random
 import ssl
 import uuid
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -22,6 +23,7 @@ from client.records import Envelope, Page, Record
 T = TypeVar("T")
 DEADLINE_S = 30.0
 ATTEMPTS_MAX = 1_000
+PARTS_KEPT = 1_024
 _ENCODER = msgspec.json.Encoder()
 _DECODERS: dict[tuple[type, Any], Any] = {}  # as many as there are record types
 
@@ -43,6 +45,7 @@ def signature(secret: str, method: str, target: str, timestamp: str, nonce: str,
     return hmac.new(secret.encode(), text.encode(), hashlib.sha256).hexdigest()
 
 
+@lru_cache(maxsize=PARTS_KEPT)
 def part(value: str | int) -> str:
     """A value as one segment of a path."""
     return quote(str(value), safe="")

@@ -52,11 +52,17 @@ class GroupCalls(RestCaller):
         return await self.one(Record, "GET", _member(group_id, user_id))
 
     async def add_members(
-        self, group_id: str, user_ids: Iterable[str], *, key: str | None = None, token: str | None = None
+        self,
+        group_id: str,
+        user_ids: Iterable[str],
+        *,
+        key: str | None = None,
+        token: str | None = None,
+        pipelined: bool = False,
     ) -> Change:
-        """Adds at most 200 users, all or none."""
-        body = {"user_ids": list(user_ids)}
-        return await self.one(Change, "POST", f"{_group(group_id)}/members", body, key=key, token=token)
+        """Adds at most 200 users, all or none. `pipelined` as of `HttpPool`."""
+        path, body = f"{_group(group_id)}/members", {"user_ids": list(user_ids)}
+        return await self.one(Change, "POST", path, body, key=key, token=token, pipelined=pipelined)
 
     async def remove_member(self, group_id: str, user_id: str, *, key: str | None = None) -> Change:
         """Removes a member; `not_found` if it is not there."""
@@ -81,9 +87,12 @@ class GroupCalls(RestCaller):
         body = fields(message=message, answers=answers, code=code)
         return await self.one(Change, "POST", f"{_group(group_id)}/join", body, key=key)
 
-    async def leave_group(self, group_id: str, *, key: str | None = None, token: str | None = None) -> Change:
-        """Leaves; `conflict` for the owner, `forbidden` if one has left already."""
-        return await self.one(Change, "POST", f"{_group(group_id)}/leave", key=key, token=token)
+    async def leave_group(
+        self, group_id: str, *, key: str | None = None, token: str | None = None, pipelined: bool = False
+    ) -> Change:
+        """Leaves; `conflict` for the owner, `forbidden` if one has left already. `pipelined` as of `HttpPool`."""
+        path = f"{_group(group_id)}/leave"
+        return await self.one(Change, "POST", path, key=key, token=token, pipelined=pipelined)
 
     async def join_requests(self, group_id: str, cursor: str | None = None) -> Page[Record]:
         """Open requests."""

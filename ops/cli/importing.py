@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ops.cli.failing import UNAVAILABLE, WRONG_USE, CommandError
-from ops.cli.options import Json, run
+from ops.cli.options import Json
 from ops.cli.output import emit, facts, progress, table
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ def irc_command(
     With an app key in the environment calls are signed, otherwise people register. Running it again, or after
     it was interrupted, adds only what is missing.
     """
+    import uvloop
+
     from client.problem import ProblemError
     from ops.importer.run import ROOMS_AT_ONCE, ImportOptions, app_key_from_environment, import_irc
 
@@ -66,7 +68,7 @@ def irc_command(
             step(line.done, line.total)
 
         try:
-            summary = run(import_irc(options, report))
+            summary = uvloop.run(import_irc(options, report))
         except ProblemError as error:
             raise CommandError(f"the server refuses: {error}", UNAVAILABLE) from None
         except ConnectionError as error:

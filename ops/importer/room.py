@@ -84,7 +84,7 @@ class Room:
                 change = await self._people.call(
                     step.user_id,
                     lambda token: self._rest.leave_group(
-                        self.conversation_id, key=f"{key}:leave", token=token
+                        self.conversation_id, key=f"{key}:leave", token=token, pipelined=True
                     ),
                 )
                 self.replayed += change.replayed
@@ -98,7 +98,9 @@ class Room:
     async def _add(self, user_ids: tuple[str, ...], key: str) -> None:
         change = await self._people.call(
             self.owner,
-            lambda token: self._rest.add_members(self.conversation_id, user_ids, key=key, token=token),
+            lambda token: self._rest.add_members(
+                self.conversation_id, user_ids, key=key, token=token, pipelined=True
+            ),
         )
         self.replayed += change.replayed
 
