@@ -141,7 +141,8 @@ def bare(folder: Path, name: str) -> float:
         target.execute(sql)
         seconds += _copy(source, target, f"SELECT * FROM {table.name}", f"INSERT INTO {table.name}")
         if table.text is not None:
-            target.execute(create_words(table, table.text))
+            for statement in create_words(table, table.text):
+                target.execute(statement)
             columns = ", ".join(table.text.searched)
             select = f"SELECT {table.text.order}, {columns} FROM {table.name}"
             seconds += _copy(source, target, select, f"INSERT INTO {words_of(table)} (rowid, {columns})")

@@ -18,7 +18,7 @@ TRAIL = Table(
     key_size=3,
 )  # fmt: skip
 """One row per event, by time."""
-HOURS = Table(name="hours", columns=("what text", "hour int"), key_size=2, remembered=True)
+HOURS = Table(name="hours", columns=("what text", "hour int"), key_size=2)
 """In which hours a stream (`s:`), an actor (`a:`) or a type (`t:`) occurs: one row for many events, where an index would have one for each."""
 SCHEMA = Schema(name="audit_trail", version=1, tables=(TRAIL, HOURS))
 
@@ -34,11 +34,12 @@ def apply(view: UnitOfWork, row: Recorded) -> None:
     event = row.event
     at = event.at
     kind = event.TYPE
-    view.insert(TRAIL, (at, row.shard, row.number, row.position, row.stream, row.version, kind, event.actor))
+    view.append(TRAIL, (at, row.shard, row.number, row.position, row.stream, row.version, kind, event.actor))
     hour = at // HOUR_MS
-    view.insert(HOURS, ("s:" + row.stream, hour))
-    view.insert(HOURS, ("a:" + event.actor, hour))
-    view.insert(HOURS, ("t:" + kind, hour))
+    if not view.note((row.stream, event.actor, kind, hour)):
+        view.insert(HOURS, ("s:" + row.stream, hour))
+        view.insert(HOURS, ("a:" + event.actor, hour))
+        view.insert(HOURS, ("t:" + kind, hour))
 
 
 class AuditTrail(Reader):

@@ -35,7 +35,7 @@ class RunnerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     linger_ms: int = 25
-    lazy_linger_ms: int = 1_000
+    lazy_linger_ms: int = 2_000
     lazy_commits_max: int = 2_000
     queue_commits_max: int = 20_000
     span_commits: int = 1_000

@@ -83,7 +83,7 @@ def apply(view: UnitOfWork, row: Recorded) -> None:
     if kind == "message_posted":
         text_id = _text_id(event.at if event.origin is None else event.origin.at, row)
         words = spaced(text_of(event.content))
-        view.insert(TEXTS, (stream, row.seq, text_id, event.actor, words, place_word(stream)))
+        view.append(TEXTS, (stream, row.seq, text_id, event.actor, words, place_word(stream)))
     elif kind == "message_edited":
         known = view.get(TEXTS, (stream, event.target))
         if known is not None:

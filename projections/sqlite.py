@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,8 +36,8 @@ CHECKPOINT_PAGES = 4_000
 CACHE_KIB = 16_384
 BUSY_TIMEOUT_S = 5.0
 NEWEST_ROWS_MAX = 20_000
-REMEMBERED_KEYS_MAX = 50_000
-"""Bounds for each table."""
+"""For each table."""
+NOTES_MAX = 50_000
 
 
 class SqliteViewStore:
@@ -56,7 +56,7 @@ class SqliteViewStore:
         self._statements = _statements(schema)
         self._words = {t.name: Words(t, t.text) for t in schema.tables if t.text is not None}
         self._newest: dict[str, dict[Key, Row | None]] = {t.name: {} for t in schema.tables if t.newest}
-        self._remembered: dict[str, set[Key]] = {t.name: set() for t in schema.tables if t.remembered}
+        self._notes: set[Hashable] = set()
 
     @property
     def schema(self) -> Schema:
@@ -85,9 +85,9 @@ class SqliteViewStore:
         row = known[prefix] = self._one(sql, (*prefix, 1))
         return row
 
-    def remembers(self, table: Table, key: Key) -> bool:
+    def noted(self, what: Hashable) -> bool:
         """See the port."""
-        return key in self._remembered[table.name]
+        return what in self._notes
 
     def release(self) -> None:
         """End a batch that writes nothing."""
@@ -141,13 +141,9 @@ class SqliteViewStore:
             newest.update(work.newest[name])
             if len(newest) > NEWEST_ROWS_MAX:
                 newest.clear()
-        for name, keys in self._remembered.items():
-            changes = work.changes.get(name)
-            if changes is not None:
-                keys.difference_update(changes.deletes)
-                keys.update(changes.inserts)
-            if len(keys) > REMEMBERED_KEYS_MAX:
-                keys.clear()
+        self._notes |= work.notes
+        if len(self._notes) > NOTES_MAX:
+            self._notes.clear()
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
@@ -305,7 +301,7 @@ def _create(table: Table) -> Iterator[str]:
         name = f"{table.name}_by_{'_'.join(index)}"
         yield f"CREATE INDEX IF NOT EXISTS {name} ON {table.name} ({', '.join(index)})"
     if table.text is not None:
-        yield create_words(table, table.text)
+        yield from create_words(table, table.text)
 
 
 def _statements(schema: Schema) -> dict[str, tuple[str, str, str]]:

@@ -34,8 +34,8 @@ class ReadModel(msgspec.Struct, frozen=True):
 
     `contents` False: it looks at no event's content.
 
-    `lazy`: rarely asked and dear in small batches, so the runner gathers for a second and its reader waits until it is fresh
-    (full text at batches of 1,000 costs half of what it costs at batches of 20).
+    `lazy`: rarely asked and dear in small batches, so the runner gathers for seconds and its reader waits until it is fresh
+    (full text at batches of 2,000 costs half of what it costs at batches of 20).
     """
 
     schema: Schema

@@ -27,7 +27,7 @@ PLAIN = Table(
     name="plain", columns=("name text", "number int", "body bytes"), key_size=2, indexes=(("number",),)
 )
 CACHED = Table(name="hot", columns=("name text", "number int"), key_size=1)
-REMEMBERED = Table(name="marks", columns=("name text", "number int"), key_size=2, remembered=True)
+MARKS = Table(name="marks", columns=("name text", "number int"), key_size=2)
 EVENTS = Table(
     name="events", columns=("name text", "number int", "body text"), key_size=2, newest=True, wide=True
 )
@@ -37,14 +37,14 @@ TEXTS = Table(
     key_size=1,
     text=Text(searched=("words", "place"), order="id"),
 )
-SCHEMA = Schema(name="sample", version=1, tables=(PLAIN, CACHED, REMEMBERED, EVENTS, TEXTS))
+SCHEMA = Schema(name="sample", version=1, tables=(PLAIN, CACHED, MARKS, EVENTS, TEXTS))
 
 NAMES = st.sampled_from(["", "a", "b", "ab", "ä", "\U0010ffff"])
 NUMBERS = st.integers(-3, 3)
 ROWS = st.one_of(
     st.tuples(st.just(PLAIN), st.tuples(NAMES, NUMBERS, st.one_of(st.none(), st.binary(max_size=3)))),
     st.tuples(st.just(CACHED), st.tuples(NAMES, NUMBERS)),
-    st.tuples(st.just(REMEMBERED), st.tuples(NAMES, NUMBERS)),
+    st.tuples(st.just(MARKS), st.tuples(NAMES, NUMBERS)),
 )
 CHANGES = st.tuples(st.sampled_from(["put", "insert", "delete", "get"]), ROWS)
 BATCHES = st.lists(
@@ -234,6 +234,28 @@ def test_the_newest_row_is_known_through_batches_and_restarts(folder: Path) -> N
     store = opened(folder)
     assert UnitOfWork(store).newest_row(EVENTS, ("a",)) == ("a", 2, "changed too")
     assert store.get(EVENTS, ("a", 1)) == ("a", 1, "changed")
+    store.close()
+
+
+def test_notes_are_kept_when_their_batch_was_applied(folder: Path) -> None:
+    store = opened(folder)
+    work = UnitOfWork(store)
+    inner = work.nested()
+    assert not inner.note("inner")
+    assert inner.note("inner")
+    forgotten = work.nested()
+    assert not forgotten.note("poison")
+    work.merge(inner)
+    assert work.note("inner")
+    work.put(PLAIN, ("a", 0, object()))  # type: ignore[arg-type]
+    with pytest.raises(Exception, match=r"(?i)type|bind"):
+        store.apply(work, {0: 1})
+    assert not store.noted("inner")
+    work = UnitOfWork(store)
+    assert not work.note("again")
+    work.merge(inner)
+    store.apply(work, {0: 1})
+    assert [store.noted(what) for what in ("inner", "again", "poison")] == [True, True, False]
     store.close()
 
 
