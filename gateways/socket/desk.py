@@ -88,9 +88,9 @@ class SocketDesk:
         self.now_ms = now_ms
         self.monotonic_s = monotonic_s
         self._origins = origins
-        self._schedule = schedule
+        self.schedule = schedule
         self._tasks = TaskOwner("socket", TASKS_MAX)
-        self.hints = Hints(self, schedule)
+        self.hints = Hints(self)
         self._hellos: dict[SocketSession, float] = {}
         self._hello_timer: object | None = None
         self._draining = False
@@ -127,7 +127,7 @@ class SocketDesk:
         """The session has 5 s to say hello. One timer for all of them, in order of arrival."""
         self._hellos[session] = self.monotonic_s() + HELLO_S
         if self._hello_timer is None:
-            self._hello_timer = self._schedule(HELLO_S, self._end_silent)
+            self._hello_timer = self.schedule(HELLO_S, self._end_silent)
 
     def _end_silent(self) -> None:
         self._hello_timer = None
@@ -136,7 +136,7 @@ class SocketDesk:
             session = next(iter(self._hellos))
             due_s = self._hellos[session]
             if due_s > now_s:
-                self._hello_timer = self._schedule(due_s - now_s, self._end_silent)
+                self._hello_timer = self.schedule(due_s - now_s, self._end_silent)
                 return
             del self._hellos[session]
             if session.awaits_hello:

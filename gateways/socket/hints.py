@@ -11,27 +11,23 @@ import msgspec
 from domain.direct import DirectState
 from domain.errors import Problem, invalid
 from domain.group import GroupState
-from domain.inbox import ConversationSettingsChanged, ReadMarked
+from domain.inbox import ReadMarked
 from domain.streams import StreamKind, kind_of, qualified, split
 from domain.text import is_user_id
 from eventlog.record import Recorded
 from gateways.sending import conversation_name
 from gateways.socket import ops
-from gateways.socket.pusher import changes_numbers
+from gateways.socket.numbers import InboxNumbers
 from gateways.socket.websocket import encode_text_frame
 
 if TYPE_CHECKING:
-    from gateways.socket.desk import Schedule, SocketDesk
+    from gateways.socket.desk import SocketDesk
     from gateways.socket.session import SocketSession
 
 _encode = msgspec.json.Encoder().encode
 
 TYPING_S = 6.0
-INBOX_S = 1.0
 RECEIPT_MEMBERS_MAX = 100
-NUMBERS_LISTENERS_MAX = 1_000
-"""Conversations with more live sessions get no inbox hints for each message: that would be a query per member and second."""
-INBOX_DIRTY_MAX = 20_000
 TYPING_MAX = 50_000
 RECEIVED_MAX = 200_000
 
@@ -39,14 +35,11 @@ RECEIVED_MAX = 200_000
 class Hints:
     """One per gateway."""
 
-    def __init__(self, desk: SocketDesk, schedule: Schedule) -> None:
+    def __init__(self, desk: SocketDesk) -> None:
         self._desk = desk
-        self._schedule = schedule
         self._typing: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._typing_timer: object | None = None
-        self._dirty: dict[tuple[str, str, str], bool] = {}
-        self._telling = False
-        self._inbox_timer: object | None = None
+        self._numbers = InboxNumbers(desk)
         self._received: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._watchers: dict[tuple[str, str], dict[SocketSession, None]] = {}
         self._closed = False
@@ -54,6 +47,7 @@ class Hints:
     def close(self) -> None:
         """Nothing is sent any more."""
         self._closed = True
+        self._numbers.close()
 
     def frame(self, hint: Mapping[str, Any]) -> bytes:
         """A hint's frame, encoded once for all its receivers."""
@@ -73,7 +67,7 @@ class Hints:
             self._typing[stream, user_id] = self._desk.monotonic_s() + TYPING_S
             self._typing.move_to_end((stream, user_id))
             if self._typing_timer is None:
-                self._typing_timer = self._schedule(TYPING_S, self._lapse)
+                self._typing_timer = self._desk.schedule(TYPING_S, self._lapse)
         else:
             self._typing.pop((stream, user_id), None)
         self._tell_typing(stream, user_id, on=op.on)
@@ -98,7 +92,7 @@ class Hints:
         while self._typing and not self._closed:
             (stream, user_id), due_s = next(iter(self._typing.items()))
             if due_s > now_s:
-                self._typing_timer = self._schedule(due_s - now_s, self._lapse)
+                self._typing_timer = self._desk.schedule(due_s - now_s, self._lapse)
                 return
             del self._typing[stream, user_id]
             self._tell_typing(stream, user_id, on=False)
@@ -209,62 +203,15 @@ class Hints:
             if session.user[1] != user_id:
                 session.hint(frame)
 
-    # --- inbox -------------------------------------------------------------------------------------------------------------------
+    # --- what the pusher tells ---------------------------------------------------------------------------------------------------
 
     def touched(self, stream: str, row: Recorded) -> None:
-        """A public event passed the pusher: whose numbers does it change?"""
+        """A public event passed the pusher."""
+        self._numbers.touched(stream, row)
         event = row.event
-        tenant, name = split(stream)
         if isinstance(event, ReadMarked):
-            user_id = name.removeprefix("inbox:")
-            self._soil(tenant, user_id, event.conversation_id, own=True)
+            tenant, name = split(stream)
             mark = {"read": event.read_seq}
-            self._desk.start(self._tell_receipt, tenant, user_id, event.conversation_id, mark)
-        elif isinstance(event, ConversationSettingsChanged):
-            self._soil(tenant, name.removeprefix("inbox:"), event.conversation_id, own=True)
-        elif changes_numbers(event):
-            listeners = self._desk.interest.listeners(stream)
-            if len(listeners) <= NUMBERS_LISTENERS_MAX:
-                for session in listeners:
-                    self._soil(tenant, session.user[1], name)
-
-    def _soil(self, tenant: str, user_id: str, conversation_id: str, *, own: bool = False) -> None:
-        """`own`: the user's own doing, which is told to his devices even if he is no member any more."""
-        if not self._desk.interest.sessions_of(tenant, user_id):
-            return
-        entry = (tenant, user_id, conversation_id)
-        if entry in self._dirty or len(self._dirty) < INBOX_DIRTY_MAX:
-            self._dirty[entry] = own or self._dirty.get(entry, False)
-        self._tell_later()
-
-    def _tell_later(self) -> None:
-        """One round at a time, at least `INBOX_S` after the one before."""
-        if self._dirty and self._inbox_timer is None and not self._telling and not self._closed:
-            self._inbox_timer = self._schedule(INBOX_S, self._tell_inboxes)
-
-    def _tell_inboxes(self) -> None:
-        self._inbox_timer = None
-        dirty, self._dirty = self._dirty, {}
-        if dirty and not self._closed and self._desk.start(self._tell_numbers, dirty):
-            self._telling = True
-
-    async def _tell_numbers(self, dirty: Mapping[tuple[str, str, str], bool]) -> None:
-        try:
-            await self._desk.views.caught_up(self._desk.head_positions())
-            for (tenant, user_id, conversation_id), own in dirty.items():
-                await self._tell_number(tenant, user_id, conversation_id, own=own)
-        finally:
-            self._telling = False
-            self._tell_later()
-
-    async def _tell_number(self, tenant: str, user_id: str, conversation_id: str, *, own: bool) -> None:
-        numbers = await self._desk.views.inbox.numbers(tenant, user_id, conversation_id)
-        if numbers is None:
-            return
-        frame = self.frame(
-            {"op": "inbox", "conversation_id": conversation_id, **msgspec.to_builtins(numbers)}
-        )
-        stream = qualified(tenant, conversation_id)
-        for session in tuple(self._desk.interest.sessions_of(tenant, user_id)):
-            if own or stream in session.streams:
-                session.hint(frame)
+            self._desk.start(
+                self._tell_receipt, tenant, name.removeprefix("inbox:"), event.conversation_id, mark
+            )

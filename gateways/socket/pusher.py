@@ -13,7 +13,7 @@ from domain.event import Event
 from domain.group import GroupCreated, GroupDissolved, MemberAdded, MemberLeft, MemberRemoved
 from domain.inbox import ConversationSettingsChanged, ReadMarked
 from domain.streams import split
-from domain.talk import MessagePosted, MessageRecalled
+from domain.talk import MessagePosted
 from domain.user import UserSessionClosed
 from eventlog.record import Committed, Recorded
 from gateways.socket.interest import Interest
@@ -127,8 +127,3 @@ class Pusher:
         for session in self._interest.sessions_of(tenant, event.user_id):
             session.parted(stream)
             self._interest.unlisten(session, stream)
-
-
-def changes_numbers(event: Event) -> bool:
-    """Whether an event changes the unread numbers of a conversation's members."""
-    return isinstance(event, MessagePosted | MessageRecalled)

@@ -243,7 +243,7 @@ class House:
         """Have the socket side live in the test's time. Call before the first socket."""
         desk = self.server.socket_desk
         desk.monotonic_s = time.monotonic_s
-        desk._schedule = desk.hints._schedule = time.call_later
+        desk.schedule = time.call_later
 
     async def line(self, person: Person | None = None) -> Line:
         """A socket that has not said hello."""
