@@ -65,8 +65,8 @@ format: install ## Format, and mend what can be mended by itself.
 	@$(BIN)/ruff format .
 
 .PHONY: bench
-bench: install ## Measure; every figure beside a reference from the same run.
-	@$(BIN)/minutebook bench $(ARGS)
+bench: install ## Measure; every figure beside a reference from the same run (`ARGS=NAME` for one).
+	@$(BIN)/minutebook bench $(or $(ARGS),--all)
 
 .PHONY: lock
 lock: install ## Resolve requirements.lock anew (all extras that running and testing need).

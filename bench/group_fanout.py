@@ -24,7 +24,7 @@ from client.websocket import WebSocket, open_websocket
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
-class _Sink(asyncio.Protocol):
+class Sink(asyncio.Protocol):
     """Counts bytes."""
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ async def bare(receivers: int, rounds: int, pause_s: float) -> float:
     assert process.stdout is not None
     told = json.loads(await process.stdout.readline())
     loop = asyncio.get_running_loop()
-    pairs = [await loop.create_connection(_Sink, "127.0.0.1", told["port"]) for _ in range(receivers)]
+    pairs = [await loop.create_connection(Sink, "127.0.0.1", told["port"]) for _ in range(receivers)]
     before = _cpu_s(told["pid"])
     process.stdin.write(json.dumps([rounds, pause_s]).encode() + b"\n")
     await process.stdout.readline()

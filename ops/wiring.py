@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -47,6 +46,7 @@ from gateways.socket.pusher import Pusher
 from gateways.socket.websocket import WebSocket, build_websocket_protocol
 from gateways.tokens import AccessTokens
 from ops.folder import DataFolder, FolderLock
+from ops.interpreter import interpreter_for_serving
 from ops.settings import Settings
 from projections.runner import RunnerSettings
 from projections.views import Views, ViewsSettings
@@ -127,12 +127,8 @@ async def embedded_server(settings: Settings) -> AsyncIterator[EmbeddedServer]:
         log = await SqliteLog.open(folder.log, settings.shards)
         stack.push_async_callback(log.close)
         server = await _open(settings, folder, store, log, stack)
-        gc.collect()
-        gc.freeze()
-        try:
+        with interpreter_for_serving():
             yield server
-        finally:
-            gc.unfreeze()
 
 
 async def _open(

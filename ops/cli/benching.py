@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -19,18 +22,23 @@ def bench_command(
     context: typer.Context,
     name: Annotated[str | None, typer.Argument(help="Which; see --list.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the measurements.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Run every measurement, one after the other.")] = False,
     json: Json = False,
 ) -> None:
     """Run a measurement; each prints its figure beside a reference from the same run.
 
     \b
     minutebook bench --list
+    minutebook bench --all
     minutebook bench direct_messages
     minutebook bench rebuild -- --events 100000
 
     What follows `--` goes to the measurement.
     """
     known = measurements()
+    if all_ and name is None and not list_:
+        _run_all(tuple(known))
+        return
     if list_ or name is None:
         rows = [(found, _summary(path)) for found, path in known.items()]
         if json:
@@ -41,8 +49,26 @@ def bench_command(
         return
     if name not in known:
         raise CommandError(f"there is no measurement {name!r}; there are {', '.join(known)}", WRONG_USE)
-    command = [sys.executable, "-m", f"bench.{name}", *context.args]
-    raise typer.Exit(subprocess.run(command, check=False).returncode)  # noqa: S603 - one of our own modules
+    raise typer.Exit(_run(name, context.args))
+
+
+def _run(name: str, arguments: Sequence[str] = ()) -> int:
+    command = [sys.executable, "-m", f"bench.{name}", *arguments]
+    return subprocess.run(command, check=False).returncode  # noqa: S603 - one of our own modules
+
+
+def _run_all(names: Sequence[str]) -> None:
+    """Each in a process of its own; a failed one does not stop the others, but the command ends with its code."""
+    machine = f"{platform.machine()}, {os.cpu_count()} processors, {platform.system()} {platform.release()}"
+    typer.echo(
+        f"{machine}; {platform.python_implementation()} {platform.python_version()} ({sys.executable})"
+    )
+    failed = 0
+    for number, name in enumerate(names, 1):
+        typer.echo(f"\n[{number}/{len(names)}] {name}")
+        failed = _run(name) or failed
+    if failed:
+        raise typer.Exit(failed)
 
 
 def measurements() -> dict[str, Path]:

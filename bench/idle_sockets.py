@@ -1,0 +1,94 @@
+"""Resident memory of the whole server per idle socket: 2,000 people who said hello and say nothing more.
+
+Everybody is registered and logged in before the first measurement, so that only the sockets are counted. Beside it: bare uvloop
+connections in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import resource
+import sys
+from collections.abc import Sequence
+
+import uvloop
+
+from bench.group_fanout import Sink
+from bench.harness import Server, resident_bytes, server, table, tokens
+from client.websocket import WebSocket, open_websocket
+
+ROOM = 1_000
+"""Open files beside the sockets."""
+SETTLE_S = 3.0
+AT_ONCE = 50
+
+
+async def whole_server(running: Server, keys: Sequence[str]) -> float:
+    """Bytes per socket."""
+    before = running.resident_bytes()
+    url = running.url.replace("http", "ws", 1) + "/v1/ws"
+    welcomes = 0
+    sockets: list[WebSocket] = []
+
+    def text(frame: bytes) -> None:
+        nonlocal welcomes
+        welcomes += frame.startswith(b'{"op":"welcome"')
+
+    for number, token in enumerate(keys, 1):
+        socket = await open_websocket(url, text, lambda code, reason: None)
+        socket.send_text(json.dumps({"op": "hello", "token": token}).encode())
+        sockets.append(socket)
+        while number % AT_ONCE == 0 and welcomes < number:
+            await asyncio.sleep(0.01)
+    while welcomes < len(keys):
+        await asyncio.sleep(0.05)
+    await asyncio.sleep(SETTLE_S)
+    return (running.resident_bytes() - before) / len(keys)
+
+
+async def bare(count: int) -> float:
+    """Bytes per connection of the reference."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "bench.bare_fanout",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    told = json.loads(await process.stdout.readline())
+    before = resident_bytes(told["pid"])
+    loop = asyncio.get_running_loop()
+    pairs = [await loop.create_connection(Sink, "127.0.0.1", told["port"]) for _ in range(count)]
+    await asyncio.sleep(SETTLE_S / 3)
+    grown = resident_bytes(told["pid"]) - before
+    for transport, _ in pairs:
+        transport.close()
+    process.stdin.close()
+    await process.wait()
+    return grown / count
+
+
+async def measure(count: int) -> None:
+    """Print the table."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, count + ROOM)), hard))
+    reference = await bare(count)
+    async with server() as running:
+        keys = await tokens(running, [f"idle{number}" for number in range(count)])
+        await asyncio.sleep(SETTLE_S)
+        ours = await whole_server(running, keys)
+    rows = [
+        ("bare uvloop connection", f"{reference / 1024:.2f}", "1.00"),
+        ("socket of the server, everything on", f"{ours / 1024:.2f}", f"{ours / reference:.2f}"),
+    ]
+    table(f"resident memory of {count} idle sockets", ("what", "KiB a socket", "ratio"), rows)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sockets", type=int, default=2_000)
+    uvloop.run(measure(parser.parse_args().sockets))
