@@ -70,6 +70,28 @@ async def server(profile: str | None = None, data: Path | None = None) -> AsyncI
             shutil.rmtree(folder, ignore_errors=True)
 
 
+@asynccontextmanager
+async def bare_messenger() -> AsyncIterator[Server]:
+    """The reference of the direct messages, over a table on the same disk."""
+    folder = tempfile.mkdtemp(prefix="bench-", dir=_ROOT.parent)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "bench.bare_messenger",
+        f"{folder}/bare.db",
+        cwd=_ROOT,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    try:
+        line = json.loads(await process.stdout.readline())
+        yield Server(line["url"], line["pid"], AppKey("", ""))
+    finally:
+        process.kill()
+        await process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 async def tokens(running: Server, user_ids: Sequence[str]) -> list[str]:
     """Register people by signed calls (no password hashing) and log them in."""
     async with RestClient(running.url, app_key=running.key) as rest:
