@@ -28,6 +28,7 @@ from ops.operations import (
     AskRebuild,
     AskRetry,
     AskRevokeKey,
+    AskRollBack,
     AskStatus,
     Done,
     Line,
@@ -148,6 +149,8 @@ async def perform(operations: Operations, request: Request, report: Report) -> o
             return await operations.status()
         case AskRebuild(name, share, only_if_same):
             return await operations.rebuild(name, report, share, only_if_same=only_if_same)
+        case AskRollBack(name, share):
+            return await operations.roll_back(name, report, share)
         case AskBackup(target):
             return await operations.backup(Path(target), report)
         case AskParked():

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
 from domain.errors import Problem
 from ops.backup import BackupError, made_of, make_backup
 from ops.control import ControlServer
-from ops.operations import BackupMade, KeyMade, KeyRow, Parked, Progress, Rebuilt, Report, Status
+from ops.operations import BackupMade, KeyMade, KeyRow, Parked, Progress, Rebuilt, Report, RolledBack, Status
 from ops.wiring import EmbeddedServer, now_ms
 from projections.projection import Poison
 from projections.rebuild import Progress as RebuildProgress
-from projections.rebuild import Rebuild
+from projections.rebuild import Rebuild, RollBack
 
 
 class ServerOperations:
@@ -48,25 +48,9 @@ class ServerOperations:
 
     async def rebuild(self, name: str, report: Report, share: float, *, only_if_same: bool) -> Rebuilt:
         """Build a read model anew and switch to it."""
-        if self._rebuilding is not None:
-            raise Problem("conflict", f"{self._rebuilding} is being rebuilt; one at a time")
-        if name not in self._server.views.names:
-            known = ", ".join(self._server.views.names)
-            raise Problem("not_found", f"there is no read model {name!r}; there are {known}")
-
-        def tell(progress: RebuildProgress) -> None:
-            report(Progress(progress.done_commits, progress.known_commits, "commits"))
-
-        self._rebuilding = name
-        try:
-            rebuild = Rebuild(self._server.views, name, progress=tell, share=share, only_if_same=only_if_same)
-            built = await rebuild.run()
-        except Poison as error:
-            raise Problem(
-                "conflict", f"the rebuild stopped at an event that it cannot read: {error}"
-            ) from None
-        finally:
-            self._rebuilding = None
+        views, tell = self._server.views, _reporting(report)
+        with self._changing(name):
+            built = await Rebuild(views, name, progress=tell, share=share, only_if_same=only_if_same).run()
         return Rebuilt(
             name=name,
             old_version=built.old_version,
@@ -77,6 +61,34 @@ class ServerOperations:
             switched=built.switched,
             digest=built.new_digest,
         )
+
+    async def roll_back(self, name: str, report: Report, share: float) -> RolledBack:
+        """Take the version before the last rebuild into use again."""
+        with self._changing(name):
+            back = await RollBack(self._server.views, name, progress=_reporting(report), share=share).run()
+        return RolledBack(
+            name=name,
+            old_version=back.old_version,
+            new_version=back.new_version,
+            events=back.events,
+            seconds=round(back.seconds, 3),
+        )
+
+    @contextmanager
+    def _changing(self, name: str) -> Iterator[None]:
+        """One read model changes its version at a time."""
+        if self._rebuilding is not None:
+            raise Problem("conflict", f"{self._rebuilding} is being rebuilt; one at a time")
+        if name not in self._server.views.names:
+            known = ", ".join(self._server.views.names)
+            raise Problem("not_found", f"there is no read model {name!r}; there are {known}")
+        self._rebuilding = name
+        try:
+            yield
+        except Poison as error:
+            raise Problem("conflict", f"it stopped at an event that it cannot read: {error}") from None
+        finally:
+            self._rebuilding = None
 
     async def backup(self, target: Path, report: Report) -> BackupMade:
         """Write a backup while serving."""
@@ -140,6 +152,10 @@ class ServerOperations:
     async def revoke_key(self, tenant: str, key_id: str) -> bool:
         """End a key."""
         return (await self._server.app_keys.revoke(tenant, key_id)).changed
+
+
+def _reporting(report: Report) -> Callable[[RebuildProgress], None]:
+    return lambda progress: report(Progress(progress.done_commits, progress.known_commits, "commits"))
 
 
 @asynccontextmanager

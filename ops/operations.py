@@ -26,6 +26,13 @@ class AskRebuild(msgspec.Struct, frozen=True, tag_field="ask", tag="rebuild"):
     only_if_same: bool = False
 
 
+class AskRollBack(msgspec.Struct, frozen=True, tag_field="ask", tag="roll_back"):
+    """Back to the version of a read model that its last rebuild left behind; `share` as of a rebuild."""
+
+    name: str
+    share: float = 0.5
+
+
 class AskBackup(msgspec.Struct, frozen=True, tag_field="ask", tag="backup"):
     """Write a backup into an absolute folder that is absent or empty."""
 
@@ -64,7 +71,17 @@ class AskRevokeKey(msgspec.Struct, frozen=True, tag_field="ask", tag="revoke_key
     key_id: str
 
 
-Request = AskStatus | AskRebuild | AskBackup | AskParked | AskRetry | AskCreateKey | AskKeys | AskRevokeKey
+Request = (
+    AskStatus
+    | AskRebuild
+    | AskRollBack
+    | AskBackup
+    | AskParked
+    | AskRetry
+    | AskCreateKey
+    | AskKeys
+    | AskRevokeKey
+)
 
 # What is answered
 
@@ -96,6 +113,16 @@ class Rebuilt(msgspec.Struct, frozen=True, kw_only=True):
     same: bool
     switched: bool
     digest: str
+
+
+class RolledBack(msgspec.Struct, frozen=True, kw_only=True):
+    """An earlier version of a read model is in use again; `events` is what it had missed."""
+
+    name: str
+    old_version: int
+    new_version: int
+    events: int
+    seconds: float
 
 
 class BackupMade(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,6 +199,10 @@ class Operations(Protocol):
 
     async def rebuild(self, name: str, report: Report, share: float, *, only_if_same: bool) -> Rebuilt:
         """Build a read model anew. Cancellation leaves the old one in use."""
+        ...
+
+    async def roll_back(self, name: str, report: Report, share: float) -> RolledBack:
+        """Take an earlier version of a read model into use again. Cancellation leaves the present one in use."""
         ...
 
     async def backup(self, target: Path, report: Report) -> BackupMade:

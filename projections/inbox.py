@@ -88,9 +88,7 @@ class Inbox:
 
         def answer(timeline: Snapshot, inbox: Snapshot) -> list[Numbers | None]:
             accesses = [access_of(timeline, *entry) for entry in asked]
-            return [
-                None if access is None else numbers_of(timeline, inbox, access) for access in accesses
-            ]
+            return [None if access is None else numbers_of(timeline, inbox, access) for access in accesses]
 
         return await self._read(answer)
 

@@ -50,8 +50,70 @@ class Rebuilt(msgspec.Struct, frozen=True, kw_only=True):
     switched: bool
 
 
-class Rebuild:
-    """One rebuild of the view `name`; `run` it once. Interrupted or stopped by a poisoned event, the next one goes on where it ended."""
+class RolledBack(msgspec.Struct, frozen=True, kw_only=True):
+    """The version that is current again, and how many events it had missed."""
+
+    name: str
+    old_version: int
+    new_version: int
+    events: int
+    seconds: float
+
+
+class VersionChange:
+    """One change of the view `name` to another version; `run` it once. Interrupted or stopped by a poisoned event, the next one goes on
+    where it ended.
+    """
+
+    def __init__(
+        self,
+        views: Views,
+        name: str,
+        *,
+        progress: Callable[[Progress], None] | None = None,
+        share: float = SHARE,
+    ) -> None:
+        if name not in views.names:
+            raise Problem("not_found", "no such view")
+        if not 0 < share <= 1:
+            raise ValueError("a share is more than 0 and at most 1")
+        self._views = views
+        self._name = name
+        self._progress = progress
+        self._share = share
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="views-rebuild")
+
+    async def _heads(self) -> dict[int, int]:
+        return {shard: head.position for shard, head in (await self._views.log.heads()).items()}
+
+    async def _catch_up(self, new: Projection, targets: Mapping[int, int]) -> None:
+        """Bring the new version exactly to these positions, a span at a time, taking the bounded share."""
+        known = sum(targets.values())
+        for shard, target in sorted(targets.items()):
+            while (after := new.positions.get(shard, 0)) < target:
+                started = time.monotonic()
+                commits = await self._views.log.read_shard(shard, after, min(SPAN_COMMITS, target - after))
+                if not commits:
+                    raise RuntimeError(f"the log of shard {shard} ends before position {target}")
+                await self._in_thread(functools.partial(new.take_commits, commits, self._views.codec))
+                if self._progress is not None:
+                    self._progress(Progress(self._name, sum(new.positions.values()), known))
+                await asyncio.sleep((time.monotonic() - started) * (1 / self._share - 1))
+        await self._in_thread(new.flush_positions)
+
+    async def _switch(self, new: Projection, version: int) -> None:
+        old = self._views.projection(self._name)
+        await self._catch_up(new, dict(old.positions))
+        async with self._views.runner.paused():
+            await self._catch_up(new, dict(old.positions))
+            await self._in_thread(lambda: self._views.switch(self._name, new, version))
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+class Rebuild(VersionChange):
+    """A new version made from the log."""
 
     def __init__(
         self,
@@ -62,16 +124,8 @@ class Rebuild:
         share: float = SHARE,
         only_if_same: bool = False,
     ) -> None:
-        if name not in views.names:
-            raise Problem("not_found", "no such view")
-        if not 0 < share <= 1:
-            raise ValueError("a share is more than 0 and at most 1")
-        self._views = views
-        self._name = name
-        self._progress = progress
-        self._share = share
+        super().__init__(views, name, progress=progress, share=share)
         self._only_if_same = only_if_same
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="views-rebuild")
 
     async def run(self) -> Rebuilt:
         """Build, compare, switch. Raises Poison at an event that cannot be applied. Cancellation leaves the unfinished version."""
@@ -104,24 +158,6 @@ class Rebuild:
             switched=switched,
         )
 
-    async def _heads(self) -> dict[int, int]:
-        return {shard: head.position for shard, head in (await self._views.log.heads()).items()}
-
-    async def _catch_up(self, new: Projection, targets: Mapping[int, int]) -> None:
-        """Bring the new version exactly to these positions, a span at a time, taking the bounded share."""
-        known = sum(targets.values())
-        for shard, target in sorted(targets.items()):
-            while (after := new.positions.get(shard, 0)) < target:
-                started = time.monotonic()
-                commits = await self._views.log.read_shard(shard, after, min(SPAN_COMMITS, target - after))
-                if not commits:
-                    raise RuntimeError(f"the log of shard {shard} ends before position {target}")
-                await self._in_thread(functools.partial(new.take_commits, commits, self._views.codec))
-                if self._progress is not None:
-                    self._progress(Progress(self._name, sum(new.positions.values()), known))
-                await asyncio.sleep((time.monotonic() - started) * (1 / self._share - 1))
-        await self._in_thread(new.flush_positions)
-
     async def _digests(self, new: Projection) -> tuple[str, str]:
         """The digests of both versions at the same positions. Live applying waits only while the snapshots are taken."""
         old = self._views.projection(self._name)
@@ -141,15 +177,34 @@ class Rebuild:
             await self._in_thread(snapshots.close)
         return digests
 
-    async def _switch(self, new: Projection, version: int) -> None:
-        old = self._views.projection(self._name)
-        await self._catch_up(new, dict(old.positions))
-        async with self._views.runner.paused():
-            await self._catch_up(new, dict(old.positions))
-            await self._in_thread(lambda: self._views.switch(self._name, new, version))
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+class RollBack(VersionChange):
+    """Back to the version that the last rebuild left behind; the one that was current is thrown away."""
+
+    async def run(self) -> RolledBack:
+        """Catch up, switch. Raises Problem when no version is kept that can be used, Poison at an event that cannot be applied.
+
+        Cancellation leaves the current version current.
+        """
+        started = time.monotonic()
+        old_version, new_version = self._views.version_of(self._name), self._views.kept_version(self._name)
+        new = await self._in_thread(lambda: self._views.projection_beside(self._name, new_version))
+        switched = False
+        try:
+            await self._catch_up(new, await self._heads())
+            await self._switch(new, new_version)
+            switched = True
+        finally:
+            if not switched:
+                new.store.close()
+            await asyncio.to_thread(self._thread.shutdown)
+        return RolledBack(
+            name=self._name,
+            old_version=old_version,
+            new_version=new_version,
+            events=new.applied_events,
+            seconds=time.monotonic() - started,
+        )
 
 
 def digest_of(snapshot: Snapshot) -> str:

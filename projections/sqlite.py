@@ -278,6 +278,15 @@ class SqliteSnapshot:
                 yield table.name, row
 
 
+def is_view_of(path: Path, schema: Schema, log_id: str) -> bool:
+    """Whether the file is a view of this log and this schema version. Changes nothing."""
+    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)
+    try:
+        return _identity(connection) == (log_id, schema.name, schema.version)
+    finally:
+        connection.close()
+
+
 def _identity(connection: sqlite3.Connection) -> tuple[str, str, int] | None:
     try:
         row: tuple[str, str, int] | None = connection.execute(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from domain.errors import Problem
 from domain.streams import StreamKind
 from eventlog.bus import Bus
 from eventlog.codec import EventCodec
@@ -21,7 +22,7 @@ from projections.reading import READER_THREADS, READS_WAITING_MAX, Freshen, Read
 from projections.runner import Runner, RunnerMetrics, RunnerSettings
 from projections.search import Search
 from projections.sight import Sight
-from projections.sqlite import SqliteViewStore
+from projections.sqlite import SqliteViewStore, is_view_of
 from projections.store import Schema, ViewStore
 from projections.timeline import Timeline
 
@@ -179,8 +180,21 @@ class Views:
         """Open a version that is not current, or go on with it. It stops at poison. Blocks."""
         return READ_MODELS[name].over(self._opened(name, version), parks=False)
 
+    def kept_version(self, name: str) -> int:
+        """The version that a roll-back leads to. Raises `conflict` without one, and when it was made by other code. Blocks."""
+        current = self.version_of(name)
+        kept = (_version_in(path) for path in self.folder.glob(f"{name}-v*.db"))
+        version = max((version for version in kept if version < current), default=None)
+        if version is None:
+            raise Problem("conflict", f"no earlier version of {name} is kept")
+        if not is_view_of(self._path(name, version), READ_MODELS[name].schema, self.log.log_id):
+            raise Problem(
+                "conflict", f"version {version} of {name} was made by another release; rebuild instead"
+            )
+        return version
+
     def switch(self, name: str, new: Projection, version: int) -> None:
-        """Make `new` current, durably and at once; the version before is kept for `roll_back`, older ones go. Blocks; call while paused."""
+        """Make `new` current, durably and at once; an older version is kept for a roll-back, all others go. Blocks; call while paused."""
         old = self._projections[name]
         versions = {**self._versions, name: version}
         temporary = self.folder / (VERSIONS_FILE + ".new")
@@ -190,12 +204,13 @@ class Views:
             os.fsync(file.fileno())
         temporary.replace(self.folder / VERSIONS_FILE)
         previous, self._versions = self.version_of(name), versions
+        kept = {version, min(previous, version)}
         new.parks = True
         self._projections[name] = new
         self.runner.replace(old, new)
         self._retired.append(old.store)
         for path in self.folder.glob(f"{name}-v*.db*"):
-            if path.name.split(".")[0] not in (f"{name}-v{version}", f"{name}-v{previous}"):
+            if _version_in(path) not in kept:
                 path.unlink()
 
     def _freshened(self, *names: str) -> Freshen:
@@ -205,10 +220,17 @@ class Views:
         return lambda: self._projections[name].store
 
     def _opened(self, name: str, version: int) -> ViewStore:
-        schema = READ_MODELS[name].schema
-        return SqliteViewStore(self.folder / f"{name}-v{version}.db", schema, self.log.log_id)
+        return SqliteViewStore(self._path(name, version), READ_MODELS[name].schema, self.log.log_id)
+
+    def _path(self, name: str, version: int) -> Path:
+        return self.folder / f"{name}-v{version}.db"
 
 
 def _versions_in(folder: Path) -> dict[str, int]:
     path = folder / VERSIONS_FILE
     return msgspec.json.decode(path.read_bytes(), type=dict[str, int]) if path.exists() else {}
+
+
+def _version_in(path: Path) -> int:
+    """The version in the name of a view's file."""
+    return int(path.name.partition(".")[0].rpartition("-v")[2])

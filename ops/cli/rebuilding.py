@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ops.cli.failing import NO, tell
 from ops.cli.options import Config, Data, Json, folder_of, run
 from ops.cli.output import emit, facts, progress
+
+if TYPE_CHECKING:
+    from ops.operations import Rebuilt, RolledBack
 
 
 def rebuild_command(
@@ -19,6 +22,9 @@ def rebuild_command(
     only_if_same: Annotated[
         bool, typer.Option("--only-if-same", help="Switch only if old and new are equal, byte for byte.")
     ] = False,
+    roll_back: Annotated[
+        bool, typer.Option("--roll-back", help="Take the version before the last rebuild into use again.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Build a read model anew from the log, compare, and switch to it.
@@ -26,36 +32,53 @@ def rebuild_command(
     \b
     minutebook rebuild timeline --data data
     minutebook rebuild search --share 1 --only-if-same --json
+    minutebook rebuild timeline --roll-back
 
     A running server does it while serving; without one the folder is opened here. Ctrl-C stops it, and the
-    next one goes on where it ended. Exit 1 if old and new differ.
+    next one goes on where it ended. Exit 1 if old and new differ. One earlier version is kept; a roll-back
+    brings it up to date and throws the present one away.
     """
+    if roll_back and only_if_same:
+        raise typer.BadParameter("--roll-back compares nothing, so it goes without --only-if-same")
     from ops.cli.asking import operate
-    from ops.operations import AskRebuild, Progress, Rebuilt
+    from ops.operations import AskRebuild, AskRollBack, Progress, Rebuilt, RolledBack
 
     folder = folder_of(data, config)
-    with progress(f"rebuilding {name}") as step:
+    with progress(f"{'rolling back' if roll_back else 'rebuilding'} {name}") as step:
 
         def report(line: Progress) -> None:
             step(line.done, line.total)
 
-        built = run(operate(folder, config, AskRebuild(name, share, only_if_same), Rebuilt, report))
+        if roll_back:
+            answer: Rebuilt | RolledBack = run(
+                operate(folder, config, AskRollBack(name, share), RolledBack, report)
+            )
+        else:
+            answer = run(operate(folder, config, AskRebuild(name, share, only_if_same), Rebuilt, report))
     if json:
-        emit(built)
+        emit(answer)
     else:
-        rate = built.events / built.seconds if built.seconds else 0
-        facts(
-            [
-                ("read model", f"{built.name}, version {built.old_version} -> {built.new_version}"),
-                ("events", f"{built.events:,} in {built.seconds:.1f} s ({rate:,.0f}/s)"),
-                ("compared", "equal, byte for byte" if built.same else "old and new differ"),
-                ("in use", "the new version" if built.switched else "the old version"),
-                ("digest", built.digest),
-            ]
-        )
-    if not built.same:
+        facts(_told(answer))
+    if isinstance(answer, Rebuilt) and not answer.same:
         tell("minutebook: the old and the new version differ")
         raise typer.Exit(NO)
+
+
+def _told(answer: Rebuilt | RolledBack) -> list[tuple[str, str]]:
+    from ops.operations import Rebuilt
+
+    versions = ("read model", f"{answer.name}, version {answer.old_version} -> {answer.new_version}")
+    rate = answer.events / answer.seconds if answer.seconds else 0
+    events = ("events", f"{answer.events:,} in {answer.seconds:.1f} s ({rate:,.0f}/s)")
+    if not isinstance(answer, Rebuilt):
+        return [versions, events]
+    return [
+        versions,
+        events,
+        ("compared", "equal, byte for byte" if answer.same else "old and new differ"),
+        ("in use", "the new version" if answer.switched else "the old version"),
+        ("digest", answer.digest),
+    ]
 
 
 def status_command(data: Data = None, config: Config = None, json: Json = False) -> None:

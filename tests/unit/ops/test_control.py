@@ -27,6 +27,7 @@ from ops.operations import (
     AskRebuild,
     AskRetry,
     AskRevokeKey,
+    AskRollBack,
     AskStatus,
     BackupMade,
     KeyMade,
@@ -35,6 +36,7 @@ from ops.operations import (
     Progress,
     Rebuilt,
     Report,
+    RolledBack,
     Status,
 )
 
@@ -54,6 +56,7 @@ STATUS = Status(
 PARKED = Parked(
     projection="timeline", stream="g_1", from_version=2, shard=1, position=5, at=7, error="UnknownEventError"
 )
+BACK = RolledBack(name="timeline", old_version=2, new_version=1, events=4, seconds=0.1)
 KEY = KeyMade(tenant="acme", key_id="ak_1", secret="shown once", expires_at=5)
 ROW = KeyRow(tenant="acme", key_id="ak_1", created_at=3, expires_at=None, revoked=False)
 
@@ -93,6 +96,10 @@ class Desk:
             switched=True,
             digest="d",
         )
+
+    async def roll_back(self, name: str, report: Report, share: float) -> RolledBack:
+        self.asked.append((name, share))
+        return BACK
 
     async def backup(self, target: Path, report: Report) -> BackupMade:
         raise Problem("conflict", f"{target} is not empty")
@@ -134,7 +141,8 @@ async def test_every_request_has_its_answer(desk: Desk, path: Path) -> None:
     assert await ask(path, AskRevokeKey("acme", "ak_1"), bool)
     assert not await ask(path, AskRetry("timeline", "g_1"), bool)
     assert await ask(path, AskRetry("timeline", "g_1", "a reason"), bool)
-    assert desk.asked[-1] == ("timeline", "g_1", "a reason")
+    assert await ask(path, AskRollBack("timeline", 0.7), RolledBack) == BACK
+    assert desk.asked[-2:] == [("timeline", "g_1", "a reason"), ("timeline", 0.7)]
 
 
 async def test_progress_comes_before_the_answer(desk: Desk, path: Path) -> None:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from domain.errors import Problem
 from domain.talk import MessageEdited, MessageRecalled, ReactionAdded
 from projections.projection import Poison, Unreadable
-from projections.rebuild import Progress, Rebuild
+from projections.rebuild import Progress, Rebuild, RollBack, digest_of
+from projections.sqlite import SqliteViewStore
 from projections.views import READ_MODELS
 from tests.unit.projections.world import World, content, rows, views_of
 
@@ -49,6 +51,47 @@ async def test_a_rebuilt_view_equals_the_live_one_and_takes_its_place(tmp_path: 
         assert not (tmp_path / f"{name}-v1.db").exists()
         await views.caught_up(world.positions())
         assert len(rows(await views.search.search("default", "bob", "later"))) == 1
+
+
+async def test_a_roll_back_brings_the_kept_version_up_to_date_and_throws_the_other_away(
+    tmp_path: Path,
+) -> None:
+    world = await busy_world()
+    async with views_of(world, tmp_path) as views:
+        await views.caught_up(world.positions())
+        await Rebuild(views, "timeline", share=1).run()
+        await world.say(GROUP, "bob", "missed by the kept version")
+        await views.caught_up(world.positions())
+        with views.projection("timeline").store.snapshot() as snapshot:
+            before = digest_of(snapshot)
+        back = await RollBack(views, "timeline", share=1).run()
+        assert (back.old_version, back.new_version, back.events) == (2, 1, 1)
+        with views.projection("timeline").store.snapshot() as snapshot:
+            assert digest_of(snapshot) == before
+        assert not (tmp_path / "timeline-v2.db").exists()
+        await world.say(GROUP, "bob", "later")
+        await views.caught_up(world.positions())
+        rebuilt = await Rebuild(views, "timeline", share=1).run()
+        assert (rebuilt.new_version, rebuilt.events, rebuilt.same) == (2, len(world.history), True)
+        await RollBack(views, "timeline", share=1).run()
+    async with views_of(world, tmp_path) as views:
+        assert views.version_of("timeline") == 1
+        await views.caught_up(world.positions())
+        assert len(rows(await views.search.search("default", "bob", "later"))) == 1
+
+
+async def test_without_a_kept_version_of_this_release_nothing_is_rolled_back(tmp_path: Path) -> None:
+    world = await busy_world()
+    async with views_of(world, tmp_path) as views:
+        await views.caught_up(world.positions())
+        with pytest.raises(Problem, match="no earlier version"):
+            await RollBack(views, "timeline", share=1).run()
+        await Rebuild(views, "timeline", share=1).run()
+        (tmp_path / "timeline-v1.db").unlink()
+        SqliteViewStore(tmp_path / "timeline-v1.db", READ_MODELS["inbox"].schema, "log-1").close()
+        with pytest.raises(Problem, match="another release"):
+            await RollBack(views, "timeline", share=1).run()
+        assert views.version_of("timeline") == 2
 
 
 async def test_a_rebuild_stops_at_poison_and_leaves_the_current_view(tmp_path: Path) -> None:
