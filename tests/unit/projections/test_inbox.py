@@ -75,6 +75,25 @@ async def pages_of(views: Views, have: dict[str, int], **asked: Any) -> list[Syn
     return pages
 
 
+async def test_in_a_pair_sending_counts_as_reading(tmp_path: Path) -> None:
+    world = World()
+    await world.pair("d_1", "alice", "bob")
+    await world.pair("d_2", "alice", "alice")
+    unread: list[tuple[int, int]] = []
+    async with views_of(world, tmp_path) as views:
+        for author in ("alice", "alice", "bob", "bob", "bob", "alice", "bob"):
+            await world.say("d_1", author, "hello")
+            await views.caught_up(world.positions())
+            numbers = [await views.inbox.numbers(TENANT, user, "d_1") for user in ("alice", "bob")]
+            unread.append(tuple(n.unread for n in numbers if n is not None))  # type: ignore[arg-type]
+        await world.say("d_2", "alice", "to myself")
+        await views.caught_up(world.positions())
+        own = await views.inbox.numbers(TENANT, "alice", "d_2")
+    assert unread == [(0, 1), (0, 2), (1, 0), (2, 0), (3, 0), (0, 1), (1, 0)]
+    assert own is not None
+    assert own.unread == 0
+
+
 @pytest.mark.parametrize("limit", [1, 2, 7, 500])
 async def test_pages_of_a_sync_give_every_missed_event_once(tmp_path: Path, limit: int) -> None:
     world = World()

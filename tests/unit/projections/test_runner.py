@@ -14,7 +14,7 @@ from eventlog.codec import EventCodec
 from eventlog.record import Commit, Committed, Recorded
 from eventlog.registry import UnknownEventError
 from projections import timeline
-from projections.projection import Projection
+from projections.projection import HoleError, Projection
 from projections.rebuild import digest_of
 from projections.runner import RunnerSettings
 from projections.sqlite import SqliteViewStore
@@ -149,6 +149,24 @@ async def test_a_poisoned_stream_is_parked_and_the_rest_goes_on(tmp_path: Path) 
         assert digest_of(one) == digest_of(other)
     healthy.store.close()
     untroubled.store.close()
+
+
+async def test_a_batch_with_a_hole_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    world = World()
+    await world.group(GROUP, "alice")
+    for text in ("one", "two", "three"):
+        await world.say(GROUP, "alice", text)
+    projection = Projection(
+        SqliteViewStore(tmp_path / "timeline.db", timeline.SCHEMA, "log-1"), timeline.apply
+    )
+    projection.take(world.history[:1])
+    for torn in (world.history[2:], [world.history[1], world.history[3]]):
+        with pytest.raises(HoleError):
+            projection.take(torn)
+        assert sum(projection.positions.values()) == sum(projection.store.positions().values()) == 1
+    projection.take_commits([committed.commit for committed in world.history], CODEC)
+    assert projection.store.positions() == world.positions()
+    projection.store.close()
 
 
 class ForgetfulCodec(EventCodec):
