@@ -113,6 +113,7 @@ class Accounts:
             # What was stored before there was an account belongs to tries that did not become one.
             for left in stale:
                 await self._forget_password(tenant, user_id, left)
+        self._desk.remember_user(tenant, user_id)
         return answer
 
     async def change_password(self, caller: Caller, old: str, new: str, keyed: Keyed) -> Answer | None:

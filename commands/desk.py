@@ -113,10 +113,14 @@ class Desk:
         state = await self._node.peek(stream)
         if state.version == 0:
             return False
-        self._known_users[stream] = None
+        self.remember_user(tenant, user_id)
+        return True
+
+    def remember_user(self, tenant: str, user_id: str) -> None:
+        """The user was registered: nobody has to look for it in the log."""
+        self._known_users[user_stream(tenant, user_id)] = None
         if len(self._known_users) > KNOWN_USERS_MAX:
             self._known_users.popitem(last=False)
-        return True
 
     # --- facts -------------------------------------------------------------------------------------------------------------------
 
@@ -128,7 +132,7 @@ class Desk:
             return known and (command.reply_to is None or self._in_window(order.stream, command.reply_to))
         if isinstance(command, _AIMED):
             return self._in_window(order.stream, command.seq)
-        return not isinstance(command, OpenDirect | BlockUser | UnblockUser | CreateGroup | AddMembers)
+        return all(user_stream(order.tenant, user) in self._known_users for user in _users_of(command))
 
     def _in_window(self, stream: str, seq: int) -> bool:
         try:

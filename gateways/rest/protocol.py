@@ -73,6 +73,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         state = getattr(self.config.app, "state", None)
         self._express: express.Express | None = getattr(state, "express", None)
         self._short_calls: deque[_ShortCall] = deque()
+        self._short_conversations: set[str] = set()
 
     @override
     def connection_made(self, transport: Any) -> None:
@@ -152,17 +153,17 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         )
 
     def _take_short_way(self, target: Target) -> bool:
-        if self._express is None or any(
-            call.conversation_id == target.conversation_id for call in self._short_calls
-        ):
+        if self._express is None or target.conversation_id in self._short_conversations:
             return False  # The order of two is sure once the first is answered.
         before: Any = self.cycle
         call: Any = _ShortCall(target.conversation_id, self.parser.should_keep_alive())
         self.cycle = call
         self._short_calls.append(call)
+        self._short_conversations.add(target.conversation_id)
         if self._express.take(target, self.headers, self._short_body, partial(self._answered, call)):
             return True
         self._short_calls.pop()
+        self._short_conversations.discard(target.conversation_id)
         self.cycle = before
         return False
 
@@ -196,6 +197,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         while calls and (answer := calls[0].answer) is not None:
             call = calls.popleft()
             call.response_complete = True
+            self._short_conversations.discard(call.conversation_id)
             self.server_state.total_requests += 1
             close = b"" if call.keep_alive else b"connection: close\r\n"
             parts += (
