@@ -12,7 +12,8 @@ from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from projections.sqlite_words import Words, create_words, match_of, words_of
+from projections.sqlite_words import create_words, match_of, words_of
+from projections.sqlite_writing import TableWriter, TextWriter
 from projections.store import (
     OWN_TABLES,
     SCAN_ROWS_MAX,
@@ -53,8 +54,10 @@ class SqliteViewStore:
         self._local = threading.local()
         path.parent.mkdir(parents=True, exist_ok=True)
         self._writer = self._opened()
-        self._statements = _statements(schema)
-        self._words = {t.name: Words(t, t.text) for t in schema.tables if t.text is not None}
+        self._writers = {
+            table.name: TableWriter(table) if table.text is None else TextWriter(table, table.text)
+            for table in (*OWN_TABLES, *schema.tables)
+        }
         self._newest: dict[str, dict[Key, Row | None]] = {t.name: {} for t in schema.tables if t.newest}
         self._notes: set[Hashable] = set()
 
@@ -99,7 +102,8 @@ class SqliteViewStore:
         try:
             if not self._writer.in_transaction:
                 self._writer.execute("BEGIN IMMEDIATE")
-            self._write(work)
+            for name, changes in work.changes.items():
+                self._writers[name].write(self._writer, changes)
             self._writer.executemany("INSERT OR REPLACE INTO positions VALUES (?, ?)", positions.items())
             self._writer.execute("COMMIT")
         except BaseException as error:
@@ -119,21 +123,6 @@ class SqliteViewStore:
         except sqlite3.Error as error:
             raise ViewUnavailableError(f"{self._schema.name}: {error}") from error
         return row
-
-    def _write(self, work: UnitOfWork) -> None:
-        execute = self._writer.executemany
-        for name, changes in work.changes.items():
-            put, insert, delete = self._statements[name]
-            words = self._words.get(name)
-            if words is not None:
-                words.write(self._writer, changes, put, insert, delete)
-                continue
-            if changes.deletes:
-                execute(delete, changes.deletes)
-            if changes.puts:
-                execute(put, changes.puts.values())
-            if new_rows := changes.new_rows:
-                execute(insert, new_rows)
 
     def _keep(self, work: UnitOfWork) -> None:
         """Remember what the next batches will ask for, after this one is written."""
@@ -311,22 +300,6 @@ def _create(table: Table) -> Iterator[str]:
         yield f"CREATE INDEX IF NOT EXISTS {name} ON {table.name} ({', '.join(index)})"
     if table.text is not None:
         yield from create_words(table, table.text)
-
-
-def _statements(schema: Schema) -> dict[str, tuple[str, str, str]]:
-    """By table name: put, insert if absent, delete."""
-    statements = {}
-    for table in (*OWN_TABLES, *schema.tables):
-        key = table.names[: table.key_size]
-        marks = ", ".join("?" * len(table.columns))
-        sets = ", ".join(f"{name} = excluded.{name}" for name in table.names[table.key_size :])
-        conflict = f"DO UPDATE SET {sets}" if sets else "DO NOTHING"
-        statements[table.name] = (
-            f"INSERT INTO {table.name} VALUES ({marks}) ON CONFLICT ({', '.join(key)}) {conflict}",
-            f"INSERT OR IGNORE INTO {table.name} VALUES ({marks})",
-            f"DELETE FROM {table.name} WHERE {' AND '.join(f'{name} = ?' for name in key)}",
-        )
-    return statements
 
 
 @functools.cache

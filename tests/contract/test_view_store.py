@@ -348,6 +348,32 @@ def test_a_text_whose_number_another_has_is_left_out(folder: Path) -> None:
     store.close()
 
 
+def test_a_long_batch_inserts_what_is_absent(folder: Path) -> None:
+    store = opened(folder)
+    work = UnitOfWork(store)
+    work.insert(CACHED, ("name7", -1))
+    work.insert(TEXTS, ("owner7", 1_007, "kept words", "p1"))
+    store.apply(work, {0: 1})
+    work = UnitOfWork(store)
+    for number in range(45):
+        work.insert(CACHED, (f"name{number}", number))
+        work.append(TEXTS, (f"owner{number}", 30 if number == 40 else number, f"word{number} words", "p1"))
+    store.apply(work, {0: 2})
+    with store.snapshot() as snapshot:
+        assert snapshot.count(CACHED, ()) == 45
+        assert snapshot.get(CACHED, ("name7",)) == ("name7", -1)
+        query = TextQuery(all_of=(words("words"),))
+        rows = snapshot.find_text(TEXTS, query, after=None, before=None, limit=100)
+        assert rows == [("owner7", 1_007, "kept words", "p1")] + [
+            (f"owner{number}", number, f"word{number} words", "p1")
+            for number in reversed(range(45))
+            if number not in (7, 40)
+        ]
+    assert found(store, words("word40")) == found(store, words("word7")) == []
+    assert found(store, words("word30")) == [30]
+    store.close()
+
+
 @pytest.mark.parametrize(
     "text",
     ['"', '""', 'a" OR words : "b', "NOT a", "a)", "(a", "place : p1", "a*", "^a", "NEAR(a b)", "\\", "-a"],
