@@ -91,7 +91,7 @@ class FolderLock:
             os.close(self._descriptor)
             self._descriptor = -1
             raise FolderInUseError(
-                f"{self._path.parent} is in use by the server with process id {owner}"
+                f"{self._path.parent} is in use by the server with process id {owner}; stop it, or choose another folder with --data"
             ) from None
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, f"{os.getpid()}\n".encode("ascii"), 0)

@@ -81,7 +81,7 @@ class ServerOperations:
             raise Problem("conflict", f"{self._rebuilding} is being rebuilt; one at a time")
         if name not in self._server.views.names:
             known = ", ".join(self._server.views.names)
-            raise Problem("not_found", f"there is no read model {name!r}; there are {known}")
+            raise Problem("validation_failed", f"there is no read model {name!r}; there are {known}")
         self._rebuilding = name
         try:
             yield
@@ -105,7 +105,7 @@ class ServerOperations:
                 lambda done, total: report(Progress(done, total, "pages")),
             )
         except BackupError as error:
-            raise Problem("conflict", str(error)) from None
+            raise Problem("validation_failed", str(error)) from None
         except OSError as error:
             raise Problem("unavailable", f"{target}: {error.strerror}") from None
         finally:

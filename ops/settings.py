@@ -165,10 +165,36 @@ def load_settings(config: Path | None = None, flags: Mapping[str, Any] | None = 
     try:
         return FileSettings(**{name: value for name, value in (flags or {}).items() if value is not None})
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+        lines = [_wrong(item["loc"], item["type"], item["msg"], flags or {}, path) for item in error.errors()]
         raise SettingsError("\n".join(lines)) from None
     except (SettingsSourceError, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise SettingsError(f"{path}: {error}") from None
+
+
+_MEANINGS: Mapping[str, str] = {
+    "extra_forbidden": "there is no such setting; `minutebook config --print` lists them",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "int_type": "must be a whole number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+}
+
+
+def _wrong(
+    place: tuple[int | str, ...], kind: str, message: str, flags: Mapping[str, Any], path: Path
+) -> str:
+    """What is wrong with a setting, and where it was set."""
+    name = ".".join(map(str, place))
+    first = str(place[0]) if place else ""
+    variables = {ENVIRONMENT_PREFIX + "__".join(map(str, place)).upper(), ENVIRONMENT_PREFIX + first.upper()}
+    set_by = sorted(variables.intersection(os.environ))
+    where = set_by[-1] if set_by else str(path)
+    if flags.get(first) is not None:
+        where = f"--{first.replace('_', '-')}"
+    return f"{where}: {name}: {_MEANINGS.get(kind, message)}"
 
 
 def unknown_variables() -> tuple[str, ...]:

@@ -151,11 +151,7 @@ async def folded(log: Log, stream: str) -> State:
 
 async def state_at(log: Log, stream: str, cut: Cut, codec: EventCodec | None = None) -> StateAt:
     """The stream as it stood. Raises UnknownStreamError, LogUnavailableError, UnknownEventError."""
-    kind = kind_of(stream)
-    if kind is None or kind not in AGGREGATES:
-        raise UnknownStreamError(
-            f"{stream!r} names no stream; write a conversation id, user:ID, inbox:ID, tenant:ID or shard-N"
-        )
+    kind = check_name(stream)
     shard = shard_in(log, stream)
     codec = codec or audit_codec()
     by_log_time = cut.at is not None and cut.clock == "log"
@@ -171,6 +167,16 @@ async def state_at(log: Log, stream: str, cut: Cut, codec: EventCodec | None = N
     if not is_there:
         raise UnknownStreamError(f"the log has no event of {stream!r}")
     return folding.result(shard)
+
+
+def check_name(stream: str) -> StreamKind:
+    """The kind of stream that a name says. Raises UnknownStreamError."""
+    kind = kind_of(stream)
+    if kind is None or kind not in AGGREGATES:
+        raise UnknownStreamError(
+            f"{stream!r} names no stream; write a conversation id, user:ID, inbox:ID, tenant:ID or shard-N"
+        )
+    return kind
 
 
 def shard_in(log: Log, stream: str) -> int:

@@ -3,6 +3,18 @@
 Exit codes: 0 done, 1 the answer is no, 2 wrong use, 3 something is unavailable.
 """
 
-from ops.cli.app import main
+from __future__ import annotations
 
-__all__ = ["main"]
+import sys
+
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """The entry point. Ctrl-C ends it quietly also while its modules are still being read."""
+    try:
+        from ops.cli.app import app
+
+        app()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

@@ -68,8 +68,3 @@ app.command("config")(show.config_command)
 app.command("bench", context_settings={"allow_extra_args": True})(benching.bench_command)
 app.command("doctor")(doctor.doctor_command)
 app.command("version")(show.version_command)
-
-
-def main() -> None:
-    """The entry point."""
-    app()

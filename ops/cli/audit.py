@@ -57,6 +57,8 @@ def log_command(
     """
     from ops.audit.query import Query
 
+    for name in type_ or ():
+        _check_type(name)
     query = Query(
         stream=stream,
         actors=frozenset(actor or ()),
@@ -69,13 +71,27 @@ def log_command(
     run(_print_events(folder_of(data, config), query, json))
 
 
+def _check_type(name: str) -> None:
+    """Raises CommandError for a type that no event has: it would find nothing and look like an answer."""
+    import difflib
+
+    from domain.aggregates import EVENT_CLASSES
+
+    known = [kind.TYPE for kind in EVENT_CLASSES]
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3)
+        advice = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise CommandError(f"--type: no event is called {name!r}{advice}", WRONG_USE)
+
+
 async def _print_events(folder: DataFolder, query: Query, json: bool) -> None:
     from ops.audit.query import events
     from ops.audit.reading import open_for_reading
-    from ops.audit.state import shard_in
+    from ops.audit.state import check_name, shard_in
 
     async with open_for_reading(folder.log) as log:
         if query.stream is not None:
+            check_name(query.stream)
             shard_in(log, query.stream)
         async for row in events(log, query):
             if json:
@@ -97,7 +113,8 @@ def state_command(
     stream: Annotated[
         str,
         typer.Argument(
-            help="A conversation id, user:ID, inbox:ID, tenant:ID, shard-N; TENANT/NAME elsewhere."
+            metavar="STREAM",
+            help="A conversation id, user:ID, inbox:ID, tenant:ID, shard-N; TENANT/NAME elsewhere.",
         ),
     ],
     at: Annotated[str | None, typer.Option("--at", metavar="TIME", help="As it stood at this time.")] = None,
@@ -129,6 +146,8 @@ def state_command(
         raise CommandError("--clock: must be log or origin", WRONG_USE)
     cut = Cut(version=version, at=time_option("--at", at), clock="origin" if clock == "origin" else "log")
     found = run(_state(folder_of(data, config), stream, cut))
+    if version is not None and version > found.version:
+        tell(f"minutebook: {stream} has only {found.version} versions; this is the newest")
     if last is not None and found.messages is not None:
         del found.messages[: max(0, len(found.messages) - last)]
     if json:
@@ -136,7 +155,7 @@ def state_command(
     else:
         from ops.cli.audit_tables import print_state
 
-        print_state(found)
+        print_state(found, None if version is None else min(version, found.version))
 
 
 async def _state(folder: DataFolder, stream: str, cut: Cut) -> StateAt:
@@ -188,7 +207,7 @@ def verify_command(
         found = "nothing is wrong" if summary.faults == 0 else f"{summary.faults} faults"
         facts(
             [
-                ("log", f"{summary.log_id}, {summary.shards} shards"),
+                ("log", summary.log_id and f"{summary.log_id}, {summary.shards} shards"),
                 ("checked", f"{summary.commits:,} commits, {summary.events:,} events"),
                 ("result", found),
             ]

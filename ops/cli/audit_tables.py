@@ -14,9 +14,11 @@ from ops.cli.output import facts, say, table
 _LISTED = frozenset({"members", "former_members"})
 
 
-def print_state(found: StateAt) -> None:
-    """On stdout: what it is, its settings, its people, its messages."""
-    moment = "now" if found.as_of is None else f"{found.as_of}, by the clock of the {found.clock}"
+def print_state(found: StateAt, version: int | None = None) -> None:
+    """On stdout: what it is, its settings, its people, its messages. `version`: the one that was asked for."""
+    moment = "now" if version is None else f"version {version}"
+    if found.as_of is not None:
+        moment = f"{found.as_of}, by the clock of the {found.clock}"
     facts(
         [
             ("stream", f"{found.stream} ({found.kind}, shard {found.shard})"),

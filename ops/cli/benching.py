@@ -20,7 +20,7 @@ from ops.cli.output import emit, table
 
 def bench_command(
     context: typer.Context,
-    name: Annotated[str | None, typer.Argument(help="Which; see --list.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Which; see --list.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the measurements.")] = False,
     all_: Annotated[bool, typer.Option("--all", help="Run every measurement, one after the other.")] = False,
     json: Json = False,

@@ -78,6 +78,8 @@ def checks_of(root: Path) -> Iterator[Check]:
     place = next(parent for parent in (root.absolute(), *root.absolute().parents) if parent.is_dir())
     yield _permissions(root, place)
     yield _lock(DataFolder(root))
+    if DataFolder(root).log.exists():
+        yield _log(DataFolder(root).log)
     yield _room(place)
     yield _fsync(place)
 
@@ -131,6 +133,18 @@ def _lock(folder: DataFolder) -> Check:
         return Check("lock", "bad", str(error))
     lock.release()
     return Check("lock", "good", "free")
+
+
+def _log(path: Path) -> Check:
+    """Whether the file opens; whether the record is whole is for `audit verify`."""
+    from eventlog.sqlite_schema import LogMismatchError, connect_reader, prepare
+
+    try:
+        with closing(connect_reader(path)) as db:
+            meta = prepare(db, path, None, None)
+    except (sqlite3.Error, LogMismatchError) as error:
+        return Check("event log", "bad", str(error))
+    return Check("event log", "good", f"{meta.log_id}, {meta.shard_count} shards")
 
 
 def _room(place: Path) -> Check:

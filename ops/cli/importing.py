@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ops.cli.failing import UNAVAILABLE, WRONG_USE, CommandError
+from ops.cli.failing import UNAVAILABLE, WRONG_USE, CommandError, tell
 from ops.cli.options import Json
 from ops.cli.output import emit, facts, progress, table
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Bring history in from elsewhere.")
 URL_DEFAULT = "http://127.0.0.1:8080"
+FIND_SERVER_S = 2.0
 
 
 @app.callback()
@@ -26,9 +27,7 @@ def importing() -> None:
 
 @app.command("irc")
 def irc_command(
-    files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", exists=True, dir_okay=False, readable=True)
-    ],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", exists=True, dir_okay=False, readable=True)],
     url: Annotated[str, typer.Option(metavar="URL", help="The server.")] = URL_DEFAULT,
     group: Annotated[
         str | None, typer.Option(metavar="NAME", help="One room for all files; without it one room a file.")
@@ -54,11 +53,15 @@ def irc_command(
     from client.problem import ProblemError
     from ops.importer.run import ROOMS_AT_ONCE, ImportOptions, app_key_from_environment, import_irc
 
+    app_key = app_key_from_environment()
+    if app_key is None:
+        _without_app_key()
+    uvloop.run(_find_server(url))
     options = ImportOptions(
         url=url,
         files=files,
         group=group,
-        app_key=app_key_from_environment(),
+        app_key=app_key,
         secret_file=secret_file,
         rooms_at_once=rooms or ROOMS_AT_ONCE,
     )
@@ -79,6 +82,38 @@ def irc_command(
         emit({**_fields(summary), "lines_per_second": round(summary.lines_per_second, 1)})
     else:
         _print(summary)
+
+
+def _without_app_key() -> None:
+    """Raises CommandError for half a key; else says what goes slower without one."""
+    import os
+
+    if os.environ.get("MINUTEBOOK_APP_KEY") or os.environ.get("MINUTEBOOK_APP_SECRET"):
+        raise CommandError("set both MINUTEBOOK_APP_KEY and MINUTEBOOK_APP_SECRET, or neither", WRONG_USE)
+    tell(
+        "no app key in the environment: people register with passwords, as fast as the server lets them, and "
+        "lines get the present time; `minutebook keys create` makes a key"
+    )
+
+
+async def _find_server(url: str) -> None:
+    """Raises CommandError unless a server answers there: the import itself would wait long for it to come back."""
+    from urllib.parse import urlsplit
+
+    from client.problem import ProblemError
+    from client.rest import RestClient
+
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise CommandError(f"{url!r} is no address; give one as --url {URL_DEFAULT}", WRONG_USE)
+    async with RestClient(url, deadline_s=FIND_SERVER_S) as rest:
+        try:
+            await rest.call("GET", "/livez")
+        except ProblemError:
+            raise CommandError(f"what answers at {url} is no Minutebook server", UNAVAILABLE) from None
+        except OSError as error:
+            advice = "start one with `minutebook serve`, or name another with --url"
+            raise CommandError(f"no server answers at {url} ({error}); {advice}", UNAVAILABLE) from None
 
 
 def _fields(summary: ImportSummary) -> dict[str, object]:

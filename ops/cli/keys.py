@@ -80,7 +80,7 @@ def list_command(
 
 @app.command("revoke")
 def revoke_command(
-    key_id: Annotated[str, typer.Argument(help="The key's id.")],
+    key_id: Annotated[str, typer.Argument(metavar="KEY", help="The key's id.")],
     tenant: Tenant = "default",
     data: Data = None,
     config: Config = None,

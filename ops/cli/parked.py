@@ -15,8 +15,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Streams that a read model could not read on; the others go on without them.",
 )
-Projection = Annotated[str, typer.Argument(help="The read model.")]
-Stream = Annotated[str, typer.Argument(help="The stream, as `parked list` names it.")]
+Projection = Annotated[str, typer.Argument(metavar="NAME", help="The read model.")]
+Stream = Annotated[str, typer.Argument(metavar="STREAM", help="The stream, as `parked list` names it.")]
 
 
 @app.command("list")

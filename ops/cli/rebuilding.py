@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def rebuild_command(
-    name: Annotated[str, typer.Argument(help="timeline, inbox, directory, search or audit_trail.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="timeline, inbox, directory, search or audit_trail.")
+    ],
     data: Data = None,
     config: Config = None,
     share: Annotated[float, typer.Option(min=0.05, max=1.0, help="How much of one core it takes.")] = 0.5,
