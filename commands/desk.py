@@ -104,6 +104,10 @@ class Desk:
         """The durable state of an aggregate. Raises Problem."""
         return await self._node.peek(qualified(tenant, name))
 
+    def peek_hot(self, tenant: str, name: str) -> State | None:
+        """As `peek`, but only what is in memory; never waits."""
+        return self._node.peek_hot(qualified(tenant, name))
+
     async def user_exists(self, tenant: str, user_id: str) -> bool:
         """Whether the user was ever registered. Raises Problem(`unavailable`)."""
         stream = user_stream(tenant, user_id)

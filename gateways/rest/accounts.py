@@ -9,6 +9,7 @@ from fastapi.responses import Response
 from msgspec import UNSET
 
 from commands.accounts import Device, Grant, user_name
+from commands.caller import Answer
 from domain import user
 from domain.errors import Problem, invalid
 from domain.user import UserRegistered
@@ -182,9 +183,13 @@ async def get_own_profile(call: Plain) -> Response:
 
 
 async def _profile(call: Call) -> dict[str, Any]:
-    state = await call.services.accounts.state(call.caller.tenant, call.user_id)
+    return profile_data(call.user_id, await call.services.accounts.state(call.caller.tenant, call.user_id))
+
+
+def profile_data(user_id: str, state: user.UserState) -> dict[str, Any]:
+    """A profile as its owner sees it."""
     data: dict[str, Any] = {
-        "user_id": call.user_id,
+        "user_id": user_id,
         "name": state.name,
         "friend_policy": state.friend_policy,
         "created_at": wire_time(state.registered_at or 0),
@@ -205,10 +210,14 @@ async def change_profile(call: Changing, body: bodies.ChangeProfile) -> Response
         **{name: given.get(name, UNSET) for name in bodies.ChangeProfile.model_fields}
     )
     answer = await call.change(user_name(call.user_id), command, given)
-    data = await _profile(call)
+    return call.answer(profile_change(await _profile(call), answer))
+
+
+def profile_change(profile: dict[str, Any], answer: Answer) -> dict[str, Any]:
+    """The profile with what became of the call."""
     if not answer.changed:
-        return call.answer(data | {"changed": False})
-    return call.answer(marked(data | {"position": answer.token}, answer))
+        return profile | {"changed": False}
+    return marked(profile | {"position": answer.token}, answer)
 
 
 @router.delete("/users/me", responses=answers.CHANGE, operation_id="erase_user", response_model=None)

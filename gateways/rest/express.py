@@ -28,8 +28,6 @@ BODY_BYTES_MAX = 64 * 1024
 """Longer bodies take the long way."""
 HEAD_BYTES_MAX = 4 * 1024
 """Of names and values; longer heads take the long way too."""
-METHOD = "POST"
-"""Of all short routes."""
 _KEY = re.compile(rb"[!-~]{1,128}").fullmatch
 _encode = msgspec.json.Encoder().encode
 
@@ -84,13 +82,11 @@ class Express:
         request_id = new_request_id()
 
         def done(result: Answer | Problem) -> None:
-            answer = self._answer(request_id, target, result)
+            answer = self._answer(request_id, head.caller, target, result)
             respond(answer)
-            status = answer.status
-            self._metrics.answered(route.template, METHOD, status, time.perf_counter() - began_s)
-            self._log.debug(
-                "answered", request_id=request_id, route=route.template, method=METHOD, status=status
-            )
+            template, method, status = route.template, route.method, answer.status
+            self._metrics.answered(template, method, status, time.perf_counter() - began_s)
+            self._log.debug("answered", request_id=request_id, route=template, method=method, status=status)
 
         try:
             self._limits.rest(head.caller.tenant, head.caller.user_id)
@@ -123,17 +119,19 @@ class Express:
         caller = self._sessions.recall(token)
         return None if caller is None else _Head(caller, key, media_type)
 
-    def _answer(self, request_id: str, target: Target, result: Answer | Problem) -> ShortAnswer:
+    def _answer(
+        self, request_id: str, caller: Caller, target: Target, result: Answer | Problem
+    ) -> ShortAnswer:
         """As the long way would answer."""
         try:
             if isinstance(result, Answer):
-                data = target.route.data_of(target.conversation_id, result)
+                data = target.route.data_of(self._desk, caller, target.conversation_id, result)
                 body = _encode({"data": data, "request_id": request_id})
                 own = b"x-request-id: %b\r\ncontent-length: %d\r\n" % (request_id.encode(), len(body))
                 return ShortAnswer(target.route.status, self._headers + own, body)
             problem = result
         except Exception as error:  # noqa: BLE001 - nothing leaves but problems
-            problem = problem_of(error) or unexpected(error, request_id, METHOD)
+            problem = problem_of(error) or unexpected(error, request_id, target.route.method)
         response = problem_response(problem, request_id)
         # The call was read to its end, whatever is wrong with it: the connection goes on.
         kept = [pair for pair in response.raw_headers if pair[0] != b"connection"]

@@ -11,25 +11,29 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
+from commands.accounts import user_name
 from commands.caller import Answer, Caller, Keyed
+from commands.desk import Desk
 from domain import text
+from domain.errors import Problem
 from domain.event import Command
 from domain.group import AddMembers, LeaveGroup
+from domain.user import ChangeProfile, UserState
 from gateways.json import INTEGER_MAX, canonical_json, strict_decode
-from gateways.rest.call import change_answer, group_of
+from gateways.rest.accounts import profile_change, profile_data
+from gateways.rest.call import ME, change_answer, group_of
 from gateways.rest.fields import USERS_PER_CALL_MAX
 from gateways.rest.messages import SEND_ROUTE, sent_data
 from gateways.rest.texts import milliseconds_of
 from gateways.sending import sending
 
 _ADD_ROUTE = "/v1/groups/{group_id}/members"
+_PROFILE_ROUTE = "/v1/users/me"
 _LEAVE_ROUTE = "/v1/groups/{group_id}/leave"
 _ID = rb"([A-Za-z0-9_.:~-]{1,128})"
 _PATHS = re.compile(
     rb"/v1/(?:conversations/%b/messages|groups/%b/members|groups/%b/leave)" % (_ID, _ID, _ID)
 ).fullmatch
-
-DataOf = Callable[[str, Answer], dict[str, Any]]
 
 
 class Order(NamedTuple):
@@ -41,11 +45,15 @@ class Order(NamedTuple):
 
 
 Read = Callable[[Caller, str, str | None, bytes], Order | None]
+"""Takes caller, conversation, `Idempotency-Key` and body."""
+DataOf = Callable[[Desk, Caller, str, Answer], dict[str, Any]]
+"""Takes the desk, caller, conversation and the desk's answer. May raise Problem."""
 
 
 class ShortRoute(NamedTuple):
-    """`read` takes caller, conversation, `Idempotency-Key` and body."""
+    """One of the calls."""
 
+    method: str
     template: str
     status: int
     has_body: bool
@@ -54,7 +62,7 @@ class ShortRoute(NamedTuple):
 
 
 class Target(NamedTuple):
-    """Where a request line leads."""
+    """Where a request line leads; what concerns no conversation stands under `me`."""
 
     route: ShortRoute
     conversation_id: str
@@ -83,6 +91,13 @@ class _AddMembers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     user_ids: Annotated[list[str], msgspec.Meta(min_length=1, max_length=USERS_PER_CALL_MAX)]
 
 
+class _Rename(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`bodies.ChangeProfile` with nothing but a name."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=1_024)]
+
+
+_rename_decoder = msgspec.json.Decoder(_Rename)
 _send_decoder = msgspec.json.Decoder(_Send)
 _add_decoder = msgspec.json.Decoder(_AddMembers)
 
@@ -121,16 +136,41 @@ def _leave(_caller: Caller, group_id: str, key: str | None, _body: bytes) -> Ord
     return Order(group_of(group_id), LeaveGroup(), keyed)
 
 
-_ROUTES = (
-    ShortRoute(SEND_ROUTE, 201, True, _send, sent_data),
-    ShortRoute(_ADD_ROUTE, 200, True, _add_members, change_answer),
-    ShortRoute(_LEAVE_ROUTE, 200, False, _leave, change_answer),
+def _rename(caller: Caller, _me: str, key: str | None, body: bytes) -> Order | None:
+    name = strict_decode(_rename_decoder, body).name
+    given = {"name": text.name("name", name)}
+    keyed = Keyed(f"PATCH {_PROFILE_ROUTE}", key, canonical_json(given))
+    return Order(user_name(caller.user_id), ChangeProfile(name=given["name"]), keyed)
+
+
+def _sent(_desk: Desk, _caller: Caller, conversation_id: str, answer: Answer) -> dict[str, Any]:
+    return sent_data(conversation_id, answer)
+
+
+def _changed(_desk: Desk, _caller: Caller, conversation_id: str, answer: Answer) -> dict[str, Any]:
+    return change_answer(conversation_id, answer)
+
+
+def _profile(desk: Desk, caller: Caller, _me: str, answer: Answer) -> dict[str, Any]:
+    state = desk.peek_hot(caller.tenant, user_name(caller.user_id))
+    if not isinstance(state, UserState):  # evicted within this turn; the same key brings the answer
+        raise Problem("unavailable", "try again", retry_after_ms=1_000)
+    return profile_change(profile_data(caller.user_id, state), answer)
+
+
+_GROUP_ROUTES = (
+    ShortRoute("POST", SEND_ROUTE, 201, True, _send, _sent),
+    ShortRoute("POST", _ADD_ROUTE, 200, True, _add_members, _changed),
+    ShortRoute("POST", _LEAVE_ROUTE, 200, False, _leave, _changed),
 )
+_RENAME = Target(ShortRoute("PATCH", _PROFILE_ROUTE, 200, True, _rename, _profile), ME)
 
 
 def target_of(method: bytes, url: bytes) -> Target | None:
     """Where the call goes; None: not plainly to one of the short routes."""
+    if method == b"PATCH":
+        return _RENAME if url == _PROFILE_ROUTE.encode() else None
     match = _PATHS(url) if method == b"POST" else None
     if match is None or match.lastindex is None:
         return None
-    return Target(_ROUTES[match.lastindex - 1], match[match.lastindex].decode("ascii"))
+    return Target(_GROUP_ROUTES[match.lastindex - 1], match[match.lastindex].decode("ascii"))

@@ -114,7 +114,14 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
 
 def post(person: Person | None, path: str, body: bytes, *lines: str, token: str | None = None) -> bytes:
     """The bytes of a POST."""
-    head = [f"POST {path} HTTP/1.1", "Host: minutebook.test", f"Content-Length: {len(body)}", *lines]
+    return request("POST", person, path, body, *lines, token=token)
+
+
+def request(
+    method: str, person: Person | None, path: str, body: bytes, *lines: str, token: str | None = None
+) -> bytes:
+    """The bytes of a call."""
+    head = [f"{method} {path} HTTP/1.1", "Host: minutebook.test", f"Content-Length: {len(body)}", *lines]
     if body and not any(line.lower().startswith("content-type") for line in lines):
         head.append("Content-Type: application/json")
     if token is None and person is not None:
@@ -153,7 +160,7 @@ def alike(first: WireAnswer, second: WireAnswer) -> None:
     assert first.headers["x-request-id"] == first.body["request_id"]
 
 
-async def test_sends_additions_and_leavings_never_reach_the_application(place: Place) -> None:
+async def test_plain_calls_never_reach_the_application(place: Place) -> None:
     sent = await place.wire.ask(post(place.ann, messages(place.room), text("k1")))
     assert (sent.status, sent.body["data"]["ordinal"]) == (201, 1)
     added = await place.wire.ask(
@@ -162,6 +169,8 @@ async def test_sends_additions_and_leavings_never_reach_the_application(place: P
     assert (added.status, added.body["data"]["seq"]) == (200, sent.body["data"]["seq"] + 1)
     left = await place.wire.ask(post(place.bob, f"/v1/groups/{place.room}/leave", b""))
     assert (left.status, left.body["data"]["seq"]) == (200, added.body["data"]["seq"] + 1)
+    renamed = await place.wire.ask(request("PATCH", place.bob, "/v1/users/me", b'{"name":" Bobby "}'))
+    assert (renamed.status, renamed.body["data"]["name"]) == (200, "Bobby")
     assert place.app.calls == []
     members = await place.ann.call("GET", f"/v1/groups/{place.room}/members")
     assert {row["user_id"] for row in members.json()["data"]} == {"ann", "cem"}
@@ -278,6 +287,35 @@ async def test_wrong_callers_and_places_are_refused_alike(place: Place) -> None:
     short = await place.wire.ask(post(None, messages(place.room), text("k"), token=ended))
     assert short.status == 401
     alike(short, await long_way(place, messages(place.room), text("k"), ended))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{}",
+        b'{"name":""}',
+        b'{"name":null}',
+        b'{"name":"a\\u202eb"}',
+        b'{"name":"a\\u0007"}',
+        b'{"nam":"x"}',
+        b'{"name":"x","bio":"y"}',
+        b'{"name":"x","friend_policy":"all"}',
+        json.dumps({"name": "x" * 129}).encode(),
+        json.dumps({"name": "x" + " " * 1_024}).encode(),
+        b'{"name":"x"}',
+        b'{"name":"ann"}',
+    ],
+)
+async def test_renaming_is_answered_alike(place: Place, body: bytes) -> None:
+    path, token = "/v1/users/me", place.ann.session["access_token"]
+    short = await place.wire.ask(request("PATCH", place.ann, path, body, "Idempotency-Key: k"))
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}", "Idempotency-Key": "k"}
+    other = await place.built.client.patch(path, content=body, headers=headers)
+    answer = WireAnswer(other.status_code, dict(other.headers), other.json())
+    if short.status == 200 and short.body["data"].get("changed") is not False:
+        assert answer.body["data"].pop("replayed") is True
+    alike(short, answer)
 
 
 @pytest.mark.parametrize(
