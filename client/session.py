@@ -253,8 +253,12 @@ class ChatSession:
                     group.create_task(self._keep_tokens_fresh())
                     group.create_task(socket.until_end())
                     group.create_task(self._watch(socket, welcome.heartbeat_s))
-            except* (ConnectionLostError, ProblemError, TimeoutError, OSError) as errors:
-                raise socket.ended or first_error(errors) from None
+            except ExceptionGroup as errors:
+                # Not `except*`: what is raised there stays in a group of its own before Python 3.11.4.
+                expected, defects = errors.split((ConnectionLostError, ProblemError, TimeoutError, OSError))
+                if defects is not None or expected is None:
+                    raise
+                raise socket.ended or first_error(expected) from None
             finally:
                 self._socket = None
 
