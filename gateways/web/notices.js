@@ -1,9 +1,12 @@
 // The lines between messages: what happened to the group, in one sentence made of words and names.
 
+function added(event, name, oneself) {
+  return event.actor === event.data.user_id ? [oneself] : ["added ", name(event.data.user_id)];
+}
+
 const JOINED = {
-  created: () => ["opened the group"],
-  added: (event, name) =>
-    event.actor === event.data.user_id ? ["was added"] : ["added ", name(event.data.user_id)],
+  created: (event, name) => added(event, name, "opened the group"),
+  added: (event, name) => added(event, name, "was added"),
   joined: () => ["joined"],
   invite: () => ["joined by an invite"],
   approved: (event, name) => ["let in ", name(event.data.user_id)],

@@ -4,6 +4,7 @@ import { describe, it } from "node:test";
 import { cardOf, contentOfTyped, summaryOf, typedOf } from "../../gateways/web/content.js";
 import { mentionBeforeCursor, mentionsIn, pieces } from "../../gateways/web/text.js";
 import { dayLabel, hueOf, initialOf, shortTime } from "../../gateways/web/format.js";
+import { sentenceOf } from "../../gateways/web/notices.js";
 
 const HOSTILE = [
   "<img src=x onerror=alert(1)>",
@@ -135,5 +136,20 @@ describe("formats", () => {
     assert.equal(initialOf("<img>"), "I");
     assert.equal(initialOf("***"), "*");
     assert.ok(hueOf("ana") >= 0 && hueOf("ana") < 8);
+  });
+});
+
+describe("notices", () => {
+  const said = (user_id, via) =>
+    sentenceOf({ type: "member_added", actor: "ann", data: { user_id, via } }, (id) => id.toUpperCase())
+      .map((part) => part.text ?? part)
+      .join("");
+
+  it("name who was added, also by the founding of the group", () => {
+    assert.equal(said("bob", "created"), "added BOB");
+    assert.equal(said("bob", "added"), "added BOB");
+    assert.equal(said("ann", "created"), "opened the group");
+    assert.equal(said("ann", "added"), "was added");
+    assert.equal(said("ann", "joined"), "joined");
   });
 });
