@@ -9,7 +9,7 @@ import argparse
 import asyncio
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import uvloop
@@ -111,6 +111,8 @@ class Measured(NamedTuple):
     cpu_us: float
     latencies_s: list[float]
     acks_s: list[float]
+    cpu_us_by_thread: dict[str, float]
+    """By the system id of the thread."""
 
 
 async def _measured(
@@ -124,13 +126,17 @@ async def _measured(
     await _run(load, 400, 2.0)
     measured = []
     for rate in rates:
-        before = running.cpu_s()
+        before, before_s = running.cpu_s_by_thread(), running.cpu_s()
         took_s = await _run(load, rate, seconds)
-        cpu_s = running.cpu_s() - before
+        cpu_s = running.cpu_s() - before_s
         count = len(load.sent_at) - load.first
+        by_thread = {
+            thread: (cpu_s - before.get(thread, 0.0)) / count * 1e6
+            for thread, cpu_s in running.cpu_s_by_thread().items()
+        }
         latencies, acks = sorted(load.latencies_s), sorted(load.ack_s)
         measured.append(
-            Measured(rate, count / took_s, len(load.errors), cpu_s / count * 1e6, latencies, acks)
+            Measured(rate, count / took_s, len(load.errors), cpu_s / count * 1e6, latencies, acks, by_thread)
         )
     for socket in load.sockets:
         socket.close()
@@ -163,8 +169,24 @@ async def measure(rates: Sequence[int], seconds: float, profile: str | None = No
         "ack p50", "ack p99",
     )  # fmt: skip
     table(f"durable direct messages, {USERS} users in pairs, 200 bytes, per message", columns, rows)
+    _print_threads(ours, running.threads)
     flushes = max(1, running.figures["flushes"])
     print(f"  commits/flush {running.figures['commits'] / flushes:.1f} over all rates, registration included")
+
+
+_KINDS = ("MainThread", "log-writer", "log-reader", "views-write", "views-read")
+
+
+def _print_threads(measured: Sequence[Measured], names: Mapping[str, str]) -> None:
+    """Where the CPU went: the loop (sockets, decisions, pushing), the log's writer, the views' writer and readers."""
+    rows = []
+    for one in measured:
+        spent = dict.fromkeys((*_KINDS, "others"), 0.0)
+        for thread, cpu_us in one.cpu_us_by_thread.items():
+            name = names.get(thread, "")
+            spent[next((kind for kind in _KINDS if name.startswith(kind)), "others")] += cpu_us
+        rows.append((one.rate, *(f"{cpu_us:.0f}" for cpu_us in spent.values())))
+    table("  of it by thread, CPU µs a message", ("asked/s", *_KINDS, "others"), rows)
 
 
 if __name__ == "__main__":

@@ -29,15 +29,26 @@ class Server:
     pid: int
     key: AppKey
     figures: dict[str, int] = field(default_factory=dict)
+    """Counters of the server, after its end."""
+    threads: dict[str, str] = field(default_factory=dict)
+    """Names of its threads by their system ids, after its end."""
 
     def cpu_s(self) -> float:
         """User and system time of all its threads so far."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+        return _cpu_s(Path(f"/proc/{self.pid}/stat"))
+
+    def cpu_s_by_thread(self) -> dict[str, float]:
+        """The same, by the system id of the thread."""
+        return {task.name: _cpu_s(task / "stat") for task in Path(f"/proc/{self.pid}/task").iterdir()}
 
     def resident_bytes(self) -> int:
         """Resident memory."""
         return resident_bytes(self.pid)
+
+
+def _cpu_s(stat: Path) -> float:
+    fields = stat.read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
 
 def resident_bytes(pid: int) -> int:
@@ -60,7 +71,9 @@ async def server(profile: str | None = None, data: Path | None = None) -> AsyncI
         running = Server(line["url"], line["pid"], AppKey(line["key"], line["secret"]))
         yield running
         process.send_signal(signal.SIGTERM)
-        running.figures.update(json.loads(await process.stdout.readline()))
+        told = json.loads(await process.stdout.readline())
+        running.threads = told.pop("threads")
+        running.figures.update(told)
         await process.wait()
     finally:
         if process.returncode is None:

@@ -8,6 +8,7 @@ import cProfile
 import json
 import os
 import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -34,6 +35,7 @@ async def _main(data: Path, profile: str | None) -> None:
             "commits": counters.commits,
             "encodings": server.pusher.counters.encodings,
             "deliveries": server.pusher.counters.deliveries,
+            "threads": {str(thread.native_id): thread.name for thread in threading.enumerate()},
         }
         print(json.dumps(figures), flush=True)
 
