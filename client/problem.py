@@ -85,10 +85,14 @@ class SessionEndedError(Exception):
         self.close_code = close_code
 
 
-def first_error(errors: BaseExceptionGroup[Exception]) -> Exception:
-    """The first plain exception inside a group."""
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
+def plain_error(errors: ExceptionGroup[Exception], expected: tuple[type[Exception], ...]) -> Exception:
+    """The first plain exception inside a group of expected ones; the group itself if something else is there.
+
+    In place of `except*`: what is raised there stays in a group of its own before Python 3.11.4.
+    """
+    error: Exception | ExceptionGroup[Exception] = errors
+    if errors.split(expected)[1] is not None:
+        return errors
+    while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
-    assert isinstance(error, Exception)
     return error

@@ -6,14 +6,14 @@ import asyncio
 import random
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from typing import Any, Self
 
 from client import deliveries
 from client.clock import Clock, SystemClock, backoff_s
 from client.deliveries import ConversationReset, Delivery, LogChanged, LogIn
 from client.frames import Ack, Behind, Event, EventsPage, Hint, Reconnect, Welcome
-from client.problem import ConnectionLostError, ProblemError, SessionEndedError, first_error
+from client.problem import ConnectionLostError, ProblemError, SessionEndedError, plain_error
 from client.records import SessionTokens
 from client.rest import RestClient
 from client.socket import PUSHES_BUFFERED_MAX, Push, SocketClient
@@ -118,7 +118,7 @@ class ChatSession:
         """The last delivered seq of each conversation: what to store, and to give as `have` next time."""
         return dict(self.tracker.have)
 
-    async def events(self) -> AsyncIterator[Delivery]:
+    async def events(self) -> AsyncGenerator[Delivery, None]:
         """Events and notices in order, until the session ends: then its error."""
         while True:
             while self._buffer:
@@ -254,11 +254,8 @@ class ChatSession:
                     group.create_task(socket.until_end())
                     group.create_task(self._watch(socket, welcome.heartbeat_s))
             except ExceptionGroup as errors:
-                # Not `except*`: what is raised there stays in a group of its own before Python 3.11.4.
-                expected, defects = errors.split((ConnectionLostError, ProblemError, TimeoutError, OSError))
-                if defects is not None or expected is None:
-                    raise
-                raise socket.ended or first_error(expected) from None
+                error = plain_error(errors, (ConnectionLostError, ProblemError, TimeoutError, OSError))
+                raise (error if error is errors else socket.ended or error) from None
             finally:
                 self._socket = None
 

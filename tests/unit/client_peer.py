@@ -86,8 +86,10 @@ class PeerSocket:
         return self._frames.pop(0)
 
     async def take(self, op: str | None = None) -> Json:
-        """The next object of the client, whose op must be `op`."""
+        """The next object of the client, whose op must be `op`. Raises EOFError when the client closes."""
         frame = await self.frame()
+        if frame.opcode is Opcode.CLOSE:
+            raise EOFError
         assert frame.opcode is Opcode.TEXT, frame
         value: Json = json.loads(bytes(frame.data))
         assert op is None or value["op"] == op, value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -93,10 +93,11 @@ async def repair(server: PeerSocket, **conversations: Any) -> dict[str, Any]:
 async def taken(session: ChatSession, count: int) -> list[Delivery]:
     """The next deliveries."""
     got: list[Delivery] = []
-    async for delivery in session.events():
-        got.append(delivery)
-        if len(got) == count:
-            return got
+    async with aclosing(session.events()) as events:
+        async for delivery in events:
+            got.append(delivery)
+            if len(got) == count:
+                return got
     raise AssertionError("the session ended")
 
 
