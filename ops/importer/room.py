@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from datetime import datetime
+from functools import lru_cache
 
 from client.problem import ProblemError
 from client.records import Posted
@@ -18,6 +20,8 @@ from ops.importer.people import People
 from ops.importer.plan import ADDED_A_CALL_MAX, Add, Leave, Plan, Post, Rename, SetRole, Step
 
 MEMBERS_MAX = 100_000
+TIMES_KEPT = 1_024
+"""A log says only the minute, so its lines share few times."""
 REFUSALS_OF_A_LINE = frozenset({"validation_failed", "too_large"})
 
 
@@ -106,7 +110,7 @@ class Room:
 
     async def _post(self, file: str, step: Post, seqs: dict[int, int]) -> None:
         original = f"{file}:{step.line}"
-        at = step.at.strftime("%Y-%m-%dT%H:%M:%S.000Z")
+        at = _wire_time(step.at)
 
         async def post(token: str) -> Posted:
             return await self._rest.post(
@@ -129,3 +133,8 @@ class Room:
             return
         seqs[step.line] = posted.seq
         self.replayed += posted.replayed
+
+
+@lru_cache(maxsize=TIMES_KEPT)
+def _wire_time(at: datetime) -> str:
+    return at.strftime("%Y-%m-%dT%H:%M:%S.000Z")
