@@ -141,7 +141,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Whether nothing about the call but its body is out of the ordinary, and no call on the long way is before it."""
         newest: Any = self.cycle
         return (
-            (newest is None or newest.response_complete or bool(self._short_calls))
+            (newest is None or newest.response_complete or (bool(self._short_calls) and newest.keep_alive))
             and not self.pipeline
             and len(self._short_calls) < SHORT_CALLS_MAX
             and not self.expect_100_continue

@@ -391,6 +391,15 @@ async def test_a_connection_ends_when_asked(place: Place) -> None:
     assert await place.wire.ended()
 
 
+async def test_what_comes_behind_the_last_call_of_a_connection_is_not_done(place: Place) -> None:
+    other = await place.ann.group("bob")
+    last = post(place.ann, messages(place.room), text("k"), "Connection: close")
+    answer = await place.wire.ask(last + post(place.ann, messages(other), text("k")))
+    assert (answer.status, answer.headers["connection"]) == (201, "close")
+    assert await place.wire.ended()
+    assert await place.ann.get(messages(other)) == []
+
+
 async def test_a_caller_who_goes_away_is_served_all_the_same(place: Place) -> None:
     place.wire.writer.write(post(place.ann, messages(place.room), text("k")))
     await place.wire.writer.drain()
