@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from typing import TypeVar
 
 import msgspec
 import structlog
@@ -35,6 +36,13 @@ class Unreadable(msgspec.Struct, frozen=True):
 
 
 Received = Committed | Unreadable
+
+
+class _Undecoded(msgspec.Struct, frozen=True, gc=False):
+    commit: Commit
+
+
+T = TypeVar("T", bound=Committed | Unreadable | _Undecoded)
 
 
 def received_of(codec: EventCodec, commit: Commit, contents: frozenset[str] | None = None) -> Received:
@@ -106,7 +114,7 @@ class Projection:
 
         Raises HoleError.
         """
-        self._take([received.commit for received in batch], batch.__getitem__)
+        self._take(batch, iter)
 
     def take_commits(self, commits: Sequence[Commit], codec: EventCodec) -> None:
         """`take` of what is not decoded yet: of the events only what `apply` looks at is decoded, one commit at a time.
@@ -114,13 +122,16 @@ class Projection:
         A span of decoded events would not fit into the processor's caches, and the garbage collector would go through it.
         """
         contents = self.contents
-        self._take(commits, lambda index: received_of(codec, commits[index], contents))
+        self._take(
+            [_Undecoded(commit) for commit in commits],
+            lambda fresh: (received_of(codec, one.commit, contents) for one in fresh),
+        )
 
-    def _take(self, commits: Sequence[Commit], received: Callable[[int], Received]) -> None:
+    def _take(self, batch: Sequence[T], received: Callable[[Iterator[T]], Iterator[Received]]) -> None:
         positions: dict[int, int] = {}
         work = UnitOfWork(self.store)
         try:
-            events = self._take_all(work, map(received, self._fresh(commits, positions)))
+            events = self._take_all(work, received(self._fresh(batch, positions)))
         except (ViewUnavailableError, HoleError):
             self.store.release()
             raise
@@ -129,7 +140,7 @@ class Projection:
             # Which one it was is found by applying them one by one, each upon its own unit of work.
             positions.clear()
             work = UnitOfWork(self.store)
-            events = sum(self._take_one(work, one) for one in map(received, self._fresh(commits, positions)))
+            events = sum(self._take_one(work, one) for one in received(self._fresh(batch, positions)))
         if positions:
             self._write(work, positions)
             self.applied_events += events
@@ -176,10 +187,11 @@ class Projection:
         self._store(work, self._unwritten)
         return stream not in self._parked
 
-    def _fresh(self, commits: Sequence[Commit], positions: dict[int, int]) -> Iterator[int]:
-        """The indexes of what is new and concerns this view; `positions` becomes where the view stands after it."""
+    def _fresh(self, batch: Sequence[T], positions: dict[int, int]) -> Iterator[T]:
+        """What is new and concerns this view; `positions` becomes where the view stands after it."""
         applied, parked, kinds = self.positions, self._parked, self._kinds
-        for index, commit in enumerate(commits):
+        for one in batch:
+            commit = one.commit
             shard, position = commit.shard, commit.position
             last = positions.get(shard) or applied.get(shard, 0)
             if position <= last:
@@ -189,7 +201,7 @@ class Projection:
             positions[shard] = position
             stream = commit.stream
             if (kinds is None or kind_of(stream) in kinds) and stream not in parked:
-                yield index
+                yield one
 
     def _take_all(self, work: UnitOfWork, batch: Iterable[Received]) -> int:
         apply, types = self._apply, self._types
