@@ -197,20 +197,29 @@ class SqliteViewStore:
 
 
 class SqliteSnapshot:
-    """A read transaction."""
+    """A read transaction. What one row answers is asked once: the answer for 200 members of a group asks 200 times where it ends."""
 
     def __init__(self, connection: sqlite3.Connection, schema: Schema) -> None:
         self._connection = connection
         self._schema = schema
+        self._positions: dict[int, int] | None = None
+        self._known: dict[tuple[str, Key], Row | None] = {}
 
     def positions(self) -> Mapping[int, int]:
         """The positions at which the view stands in this moment."""
-        return dict(self._connection.execute("SELECT shard, position FROM positions"))
+        if self._positions is None:
+            self._positions = dict(self._connection.execute("SELECT shard, position FROM positions"))
+        return self._positions
 
     def get(self, table: Table, key: Key) -> Row | None:
         """The row of that key."""
-        row: Row | None = self._connection.execute(_get_sql(table), key).fetchone()
-        return row
+        return self._one(_get_sql(table), key)
+
+    def _one(self, sql: str, values: Key) -> Row | None:
+        asked = (sql, values)
+        if asked not in self._known:
+            self._known[asked] = self._connection.execute(sql, values).fetchone()
+        return self._known[asked]
 
     def scan(
         self,
@@ -227,17 +236,22 @@ class SqliteSnapshot:
         """See the port."""
         shape = (len(prefix), index, after is not None, before is not None)
         sql = _scan_sql(table, *shape, descending, present)
-        bounds = [bound for bound in (after, before) if bound is not None]
-        return self._connection.execute(sql, (*prefix, *bounds, min(limit, SCAN_ROWS_MAX))).fetchall()
+        values = (
+            *prefix,
+            *[bound for bound in (after, before) if bound is not None],
+            min(limit, SCAN_ROWS_MAX),
+        )
+        if limit == 1:
+            row = self._one(sql, values)
+            return [] if row is None else [row]
+        return self._connection.execute(sql, values).fetchall()
 
     def count(self, table: Table, prefix: Key, *, after: Value = None, before: Value = None) -> int:
         """See the port."""
-        where = _where(table, len(prefix), None, after is not None, before is not None)
-        bounds = [bound for bound in (after, before) if bound is not None]
-        (number,) = self._connection.execute(
-            f"SELECT count(*) FROM {table.name} {where}", (*prefix, *bounds)
-        ).fetchone()
-        return int(number)
+        sql = _count_sql(table, len(prefix), after is not None, before is not None)
+        row = self._one(sql, (*prefix, *[bound for bound in (after, before) if bound is not None]))
+        assert row is not None
+        return int(row[0] or 0)
 
     def find_text(
         self, table: Table, query: TextQuery, *, after: int | None, before: int | None, limit: int
@@ -316,6 +330,11 @@ def _where(table: Table, prefix_size: int, index: tuple[str, ...] | None, after:
     if before:
         terms.append(f"{columns[prefix_size]} < ?")
     return f"WHERE {' AND '.join(terms)}" if terms else ""
+
+
+@functools.cache
+def _count_sql(table: Table, prefix_size: int, after: bool, before: bool) -> str:
+    return f"SELECT count(*) FROM {table.name} {_where(table, prefix_size, None, after, before)}"
 
 
 @functools.cache

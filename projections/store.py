@@ -31,7 +31,7 @@ class Text(msgspec.Struct, frozen=True, kw_only=True):
     order: str
 
 
-class Table(msgspec.Struct, frozen=True, kw_only=True):
+class Table(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """A table: columns `name type` (int, text, bytes) of which the first `key_size` are the key; a row is a tuple in column order."""
 
     name: str
