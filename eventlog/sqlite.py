@@ -40,6 +40,8 @@ READERS_DEFAULT = 2
 APPENDS_WAITING_MAX = 64
 READS_WAITING_MAX = 10_000
 BACKUP_PAGES_PER_STEP = 256
+PROBE_ROOM_BYTES = 1024 * 1024
+"""The room that a log must have to be called writable again after a refusal."""
 
 Progress = Callable[[int, int], None]
 """(pages copied, pages altogether)"""
@@ -104,7 +106,7 @@ class SqliteLog:
             # What a killed process had written but not yet synced is visible now; make it durable before
             # anybody reads it.
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            LogWriter(db).probe()
+            LogWriter(db).probe(0)
             connections = [connect_reader(path) for _ in range(readers)]
         except sqlite3.DatabaseError as error:
             db.close()
@@ -207,10 +209,10 @@ class SqliteLog:
         await self._read(lambda db: reads.copy_into(db, path, BACKUP_PAGES_PER_STEP, report))
 
     async def probe(self) -> None:
-        """See the port. The meta table remembers when it was last done."""
+        """See the port. There must be room for PROBE_ROOM_BYTES."""
         if self._writer is None:
             raise LogUnavailableError("the log is open for reading only")
-        await _run(self._writer, LogWriter.probe)
+        await _run(self._writer, lambda writer: writer.probe(PROBE_ROOM_BYTES))
 
     async def close(self) -> None:
         """See the port."""

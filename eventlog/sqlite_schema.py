@@ -43,7 +43,8 @@ COLUMNS = (
     "id, shard, epoch, stream, first_version, events_count, first_number, key, payload_digest, at, frame"
 )
 INSERT = f"INSERT INTO commits ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-PROBE = "INSERT OR REPLACE INTO meta (name, value) VALUES ('probed_at', ?)"
+PROBE = "INSERT OR REPLACE INTO meta (name, value) VALUES ('probe', ?)"
+PROBE_END = "DELETE FROM meta WHERE name = 'probe'"
 _FORMER = "former_log_ids"
 _POSITION_MASK = (1 << POSITION_BITS) - 1
 

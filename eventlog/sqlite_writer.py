@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Mapping, Sequence
 
 import structlog
 
 from eventlog.port import LogUnavailableError, OutcomeUnknownError, Refusal, RefusalReason, ShardOutcome
 from eventlog.record import Commit
-from eventlog.sqlite_schema import COLUMNS, INSERT, PROBE, commit_of, row_id, row_of
+from eventlog.sqlite_schema import COLUMNS, INSERT, PAGE_BYTES, PROBE, PROBE_END, commit_of, row_id, row_of
 
 _log = structlog.get_logger(__name__)
 
@@ -107,17 +106,22 @@ class LogWriter:
         row = self._db.execute(f"SELECT {COLUMNS} FROM commits WHERE {condition}", values).fetchone()
         return None if row is None else commit_of(row)
 
-    def probe(self) -> None:
-        """A small durable write beside the record. Raises LogUnavailableError, OutcomeUnknownError."""
-        try:
-            self._roll_back()
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute(PROBE, (str(time.time_ns() // 1_000_000),))
-        except sqlite3.Error as error:
-            self._abandon()
-            raise LogUnavailableError(_named(error)) from error
-        self._commit()
-        self._wal_pages += 1
+    def probe(self, room_bytes: int) -> None:
+        """Write so much durably beside the record, and give the room back to it.
+
+        Much, since a full disk takes a little: what a refused flush had reached of the WAL is written over. Raises
+        LogUnavailableError, OutcomeUnknownError.
+        """
+        for statement, values in ((PROBE, ("x" * room_bytes,)), (PROBE_END, ())):
+            try:
+                self._roll_back()
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.execute(statement, values)
+            except sqlite3.Error as error:
+                self._abandon()
+                raise LogUnavailableError(_named(error)) from error
+            self._commit()
+        self._wal_pages += 2 + room_bytes // PAGE_BYTES
 
     def _commit(self) -> None:
         try:

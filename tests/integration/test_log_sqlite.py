@@ -168,8 +168,13 @@ def test_a_full_disk_writes_nothing_and_recovers(breaking: tuple[Breaking, LogWr
     large = [maker.make(text="x" * 9_000) for _ in range(20)]
     with pytest.raises(LogUnavailableError, match="SQLITE_FULL"):
         writer.append({1: large})
+    writer.probe(10)  # Little always fits somewhere.
+    with pytest.raises(LogUnavailableError, match="SQLITE_FULL"):
+        writer.probe(100_000)
     assert db.execute("SELECT count(*) FROM commits").fetchone()[0] == 2
     db.execute("PRAGMA max_page_count = 1000000")
+    writer.probe(100_000)
+    assert db.execute("SELECT count(*) FROM meta WHERE name = 'probe'").fetchone() == (0,)
     assert writer.append({1: large}) == {1: ShardOutcome(20)}
 
 
@@ -177,11 +182,11 @@ def test_a_read_only_database_writes_nothing_and_recovers(breaking: tuple[Breaki
     db, writer = breaking
     db.execute("PRAGMA query_only = ON")
     commits = ShardMaker(1).batch(2)
-    for write in (lambda: writer.append({1: commits}), writer.probe):
+    for write in (lambda: writer.append({1: commits}), lambda: writer.probe(0)):
         with pytest.raises(LogUnavailableError, match="SQLITE_READONLY"):
             write()
     db.execute("PRAGMA query_only = OFF")
-    writer.probe()
+    writer.probe(0)
     assert writer.append({1: commits}) == {1: ShardOutcome(2)}
 
 
