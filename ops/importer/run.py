@@ -27,7 +27,7 @@ from ops.importer.plan import Person, Plan, make_plan, owner_id
 from ops.importer.room import Room
 
 T = TypeVar("T")
-ROOMS_AT_ONCE = 96
+ROOMS_AT_ONCE = 192
 ACCOUNTS_AT_ONCE = 32
 DEADLINE_S = 120.0
 ACCOUNT_DEADLINE_S = 900.0
