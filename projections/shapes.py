@@ -130,7 +130,8 @@ class Behind(msgspec.Struct, frozen=True):
 class HelloAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """What a hello with `have` is told: the missed events by conversation, newest activity first, then who is behind or reset.
 
-    `upto` is, per conversation of the user (named or not), the highest seq this answer accounts for: live events above it follow.
+    `upto` is, per conversation that was named, the highest seq this answer accounts for: live events above it follow. Of the others
+    every event follows that came since the hello.
     """
 
     conversations: dict[str, SyncedConversation]

@@ -240,7 +240,7 @@ def hello_answer(missed: Missed, have: Mapping[str, int]) -> HelloAnswer:
         conversations[name] = missed.row(name, events, True)
         remaining -= count
         bytes_left -= size
-    upto = {name: missed.head(name) for name in (ME, *missed.accesses)}
+    upto = {name: missed.head(name) for name in names}
     return HelloAnswer(conversations=conversations, behind=behind, upto=upto)
 
 

@@ -30,6 +30,7 @@ from gateways.socket.hello import greet
 from gateways.socket.hints import Hints
 from gateways.socket.hub import log_failure
 from gateways.socket.interest import Interest
+from gateways.socket.recalls import Recalls
 from gateways.socket.session import SYNCS_WAITING_MAX, SocketSession
 from projections.views import Views
 
@@ -294,17 +295,23 @@ class SocketDesk:
 
     async def _sync(self, session: SocketSession, caller: Caller, op: ops.Sync) -> None:
         limit, recent = _sync_bounds(op)
-        await self.views.caught_up(self.head_positions())
-        answer = await self.views.inbox.sync(
-            caller.tenant,
-            caller.user_id,
-            op.have,
-            limit=limit,
-            recent=recent,
-            only=bool(op.only),
-            cursor=op.cursor,
-        )
-        body = _encode(answer)
+        recalls = session.recalls = Recalls()
+        try:
+            await self.views.caught_up(self.head_positions())
+            answer = await self.views.inbox.sync(
+                caller.tenant,
+                caller.user_id,
+                op.have,
+                limit=limit,
+                recent=recent,
+                only=bool(op.only),
+                cursor=op.cursor,
+            )
+        finally:
+            session.recalls = None
+        if recalls.too_many:
+            raise Problem("unavailable", "too much was recalled meanwhile", retry_after_ms=250)
+        body = _encode(msgspec.structs.replace(answer, conversations=recalls.applied(answer.conversations)))
         session.write(b'{"op":"events","ref":%b,%b' % (_encode(op.ref), body[1:]))
 
     async def _read(self, session: SocketSession, caller: Caller, op: ops.Read) -> None:

@@ -110,6 +110,12 @@ def encode_frame(opcode: int, payload: bytes) -> bytes:
     return bytes((first, 127)) + size.to_bytes(8, "big") + payload
 
 
+def text_of(frame: bytes) -> bytes:
+    """The payload of a frame that `encode_text_frame` made."""
+    size = frame[1]
+    return frame[2:] if size <= CONTROL_PAYLOAD_BYTES_MAX else frame[4:] if size == 126 else frame[10:]
+
+
 def encode_close_frame(code: int, reason: str = "") -> bytes:
     """A close frame; a reason over 123 bytes of UTF-8 is cut at a character. 1005 means no code at all."""
     if code == CloseCode.NO_STATUS:

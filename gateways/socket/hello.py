@@ -12,6 +12,7 @@ from domain.errors import Problem
 from domain.streams import inbox_stream, qualified
 from gateways.socket.hub import log_failure
 from gateways.socket.ops import Hello, check_have
+from gateways.socket.recalls import Recalls
 from gateways.socket.session import SocketSession
 from projections.shapes import Behind, HelloAnswer, SyncedConversation
 from projections.wire import wire_time
@@ -32,6 +33,8 @@ async def greet(desk: SocketDesk, session: SocketSession, op: Hello) -> None:
     except Exception as error:  # noqa: BLE001 - a socket that is neither live nor closed would hang for ever
         log_failure("hello", error)
         session.close(1011, "internal error")
+    finally:
+        session.recalls = None
 
 
 async def _greet(desk: SocketDesk, session: SocketSession, op: Hello) -> None:
@@ -47,6 +50,7 @@ async def _greet(desk: SocketDesk, session: SocketSession, op: Hello) -> None:
     if session.ended:
         return
     session.known_as(caller)
+    session.recalls = Recalls()
     desk.enter(session)
     try:
         upto = await _catch_up(desk, session, have, op.ref)
@@ -159,6 +163,8 @@ def _fitting(events: list[msgspec.Raw]) -> int:
 def _write_page(
     desk: SocketDesk, session: SocketSession, page: Mapping[str, SyncedConversation], *, last: bool
 ) -> None:
+    if session.recalls is not None:
+        page = session.recalls.applied(page)
     frame = {
         "op": "events",
         "ref": None,

@@ -79,7 +79,9 @@ class InboxNumbers:
     async def _round(self, streams: Mapping[str, None], own: Mapping[Entry, None]) -> None:
         try:
             await self._desk.views.caught_up(self._desk.head_positions())
-            asked = iter({**dict.fromkeys(self._listening(streams), False), **dict.fromkeys(own, True)}.items())
+            asked = iter(
+                {**dict.fromkeys(self._listening(streams), False), **dict.fromkeys(own, True)}.items()
+            )
             while some := dict(islice(asked, ASKED_AT_ONCE)):
                 await self._tell(some)
         finally:

@@ -13,11 +13,11 @@ from domain.event import Event
 from domain.group import GroupCreated, GroupDissolved, MemberAdded, MemberLeft, MemberRemoved
 from domain.inbox import ConversationSettingsChanged, ReadMarked
 from domain.streams import split
-from domain.talk import MessagePosted
+from domain.talk import MessagePosted, MessageRecalled
 from domain.user import UserSessionClosed
 from eventlog.record import Committed, Recorded
 from gateways.socket.interest import Interest
-from gateways.socket.websocket import encode_text_frame
+from gateways.socket.recalls import event_frame
 from projections.wire import wire_event
 
 Touched = Callable[[str, Recorded], None]
@@ -75,6 +75,9 @@ class Pusher:
         if listeners:
             frame = self._frame(name, row)
             seq = row.seq or 0
+            if isinstance(event, MessageRecalled):
+                for session in listeners:
+                    session.recalled(stream, event.target)
             if self._burst:
                 for session in listeners:
                     session.spread(stream, seq, frame)
@@ -87,10 +90,7 @@ class Pusher:
 
     def _frame(self, conversation_id: str, row: Recorded) -> bytes:
         self.counters.encodings += 1
-        event = wire_event(row)
-        return encode_text_frame(
-            b'{"op":"event","conversation_id":"%b",%b' % (conversation_id.encode(), event[1:])
-        )
+        return event_frame(conversation_id, wire_event(row))
 
     def _to_user(self, row: Recorded, tenant: str, user_id: str) -> None:
         sessions = self._interest.sessions_of(tenant, user_id)

@@ -8,25 +8,18 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec import UNSET
 
 from commands.caller import Answer, Caller, Keyed
-from domain.content import canonical
-from domain.conversation import (
-    AddReaction,
-    EditMessage,
-    PinMessage,
-    RecallMessage,
-    RemoveReaction,
-    UnpinMessage,
-)
 from domain.errors import Problem
-from domain.event import Command
 from domain.streams import split
 from domain.talk import MessagePosted
 from domain.text import client_key
 from gateways.limits import Bucket
 from gateways.sending import conversation_name, sending
 from gateways.socket import ops
+from gateways.socket.changes import Change, changing
+from gateways.socket.recalls import Recalls, without_content
 from gateways.socket.strikes import Strikes
 from gateways.socket.websocket import encode_text_frame
 from projections.wire import wire_time
@@ -64,7 +57,7 @@ class SocketSession:
 
     __slots__ = (
         "_bucket", "_desk", "_faults", "_floods", "_pending", "_pending_bytes", "_pending_max", "_phase", "_removed", "_socket",
-        "caller", "live_device", "presence_users", "streams", "syncs",
+        "caller", "live_device", "presence_users", "recalls", "streams", "syncs",
     )  # fmt: skip
 
     def __init__(self, desk: SocketDesk) -> None:
@@ -82,6 +75,8 @@ class SocketSession:
         self.streams: set[str] = set()
         self.presence_users: frozenset[str] = frozenset()
         self.live_device: str | None = None
+        self.recalls: Recalls | None = None
+        """The recalls that pass while an answer of this session is under way; the hello or the sync that it answers holds them."""
         self.syncs: deque[ops.Sync] | None = None
         """The syncs that wait for their turn; the first is being answered."""
 
@@ -243,6 +238,19 @@ class SocketSession:
         self._pending_max = SPREAD_FRAMES_MAX
         self.deliver(stream, seq, frame)
 
+    def recalled(self, stream: str, target: int) -> None:
+        """A message was recalled: what still waits here shows its content no more."""
+        conversation_id = split(stream)[1]
+        if self.recalls is not None:
+            self.recalls.note(conversation_id, target)
+        if self._pending:
+            self._pending = deque(
+                (name, seq, without_content(conversation_id, frame, target))
+                if name == stream and seq >= target
+                else (name, seq, frame)
+                for name, seq, frame in self._pending
+            )
+
     def joined(self, stream: str) -> None:
         """The user became a member."""
         if self._removed is not None:
@@ -291,8 +299,8 @@ class SocketSession:
         try:
             name, command, keyed = sending(
                 caller,
-                conversation_id=op.conversation_id or None,
-                to=op.to or None,
+                conversation_id=None if op.conversation_id is UNSET else op.conversation_id,
+                to=None if op.to is UNSET else op.to,
                 client_msg_id=op.client_msg_id,
                 content=op.content,
                 reply_to=op.reply_to,
@@ -333,28 +341,24 @@ class SocketSession:
             self.write(_encode({"op": "pong"} if op.ref is None else {"op": "pong", "ref": op.ref}))
         elif self.caller is None:
             return
-        elif isinstance(op, ops.Edit | ops.Recall | ops.React | ops.Unreact | ops.Pin | ops.Unpin):
+        elif isinstance(op, Change):
             self._change(self.caller, op)
         elif not isinstance(op, ops.Hello | ops.Send):
             self._desk.take(self, self.caller, op)
 
-    def _change(
-        self, caller: Caller, op: ops.Edit | ops.Recall | ops.React | ops.Unreact | ops.Pin | ops.Unpin
-    ) -> None:
+    def _change(self, caller: Caller, op: Change) -> None:
         try:
             conversation_name(op.conversation_id)
             if op.key is not None:
                 client_key("key", op.key)
-            command, payload = _changing(op)
+            command, payload = changing(op)
         except Problem as problem:
             self.fail(op.ref, problem)
             return
         keyed = Keyed(f"op {type(op).__name__.lower()} {op.conversation_id}", op.key, payload)
         self._desk.submit(caller, op.conversation_id, command, keyed, self._acknowledge_change(op))
 
-    def _acknowledge_change(
-        self, op: ops.Edit | ops.Recall | ops.React | ops.Unreact | ops.Pin | ops.Unpin
-    ) -> Callable[[Answer | Problem], None]:
+    def _acknowledge_change(self, op: Change) -> Callable[[Answer | Problem], None]:
         def done(result: Answer | Problem) -> None:
             if isinstance(result, Problem):
                 self.fail(op.ref, result)
@@ -369,21 +373,3 @@ class SocketSession:
             self.write(_encode(ack))
 
         return done
-
-
-def _changing(
-    op: ops.Edit | ops.Recall | ops.React | ops.Unreact | ops.Pin | ops.Unpin,
-) -> tuple[Command, bytes]:
-    """(command, canonical payload) of an op at one message."""
-    if isinstance(op, ops.Edit):
-        return EditMessage(seq=op.seq, content=op.content), _encode(
-            [op.seq, msgspec.Raw(canonical(op.content))]
-        )
-    if isinstance(op, ops.React):
-        return AddReaction(seq=op.seq, emoji=op.emoji), _encode([op.seq, op.emoji])
-    if isinstance(op, ops.Unreact):
-        return RemoveReaction(seq=op.seq, emoji=op.emoji), _encode([op.seq, op.emoji])
-    payload = _encode([op.seq])
-    if isinstance(op, ops.Recall):
-        return RecallMessage(seq=op.seq), payload
-    return (PinMessage(seq=op.seq) if isinstance(op, ops.Pin) else UnpinMessage(seq=op.seq)), payload

@@ -173,3 +173,5 @@ async def test_a_hello_serves_the_newest_and_leaves_the_rest_behind(
         assert answer.conversations["me"].reset
         assert len(answer.conversations["g_3"].events or ()) == 6
         assert answer.upto == {"me": 0, "g_0": 7, "g_1": 16, "g_2": 7, "g_3": 7}
+        # What was not named is not accounted for, so its live events all follow.
+        assert (await views.inbox.hello(TENANT, "bob", {"g_0": 7})).upto == {"g_0": 7}
