@@ -135,7 +135,7 @@ class Projection:
         except (ViewUnavailableError, HoleError):
             self.store.release()
             raise
-        except Exception:  # noqa: BLE001
+        except Exception:  # noqa: BLE001 - whatever an event does, it costs only its own stream
             self.store.release()
             # Which one it was is found by applying them one by one, each upon its own unit of work.
             positions.clear()

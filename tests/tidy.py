@@ -256,6 +256,16 @@ def leftovers(text: str) -> Findings:
             yield number, f"a leftover `{match.group()}`"
 
 
+# Spelt so that it does not find itself.
+_SILENCED = re.compile(r"# n[o]qa(?!: [A-Z]+\d+(, [A-Z]+\d+)* - \w)")
+
+
+def unexplained_silence(module: Module) -> Findings:
+    for number, line in enumerate(module.text.splitlines(), 1):
+        if _SILENCED.search(line):
+            yield number, "the linter is silenced without a reason: write `CODE - why` after it"
+
+
 # --- output ----------------------------------------------------------------------------------------
 
 
@@ -351,6 +361,7 @@ RULES: dict[str, Rule] = {
         swallowed_exception,
         stub,
         leftover,
+        unexplained_silence,
         stray_print,
         logged_secret,
         sleeping_test,
