@@ -41,7 +41,6 @@ WORDS = 12
 VOCABULARY = 3_000
 LIVE_RATES = (1_000, 3_000)
 """Messages per second."""
-LIVE_BATCH_MS = 20
 FLAT_MARKS = (100_000, 500_000)
 FLAT_WINDOW = 50_000
 """The rate at a mark is that of so many events before it."""
@@ -203,7 +202,7 @@ def main_live(events: int) -> None:
     """Print the CPU of applying the batches of direct messages that a running server applies, view by view."""
     settings = RunnerSettings()
     for rate in LIVE_RATES:
-        batch = rate * LIVE_BATCH_MS // 1_000
+        batch = rate * settings.linger_ms // 1_000
         lazy_batch = min(rate * settings.lazy_linger_ms // 1_000, settings.lazy_commits_max)
         total = 0.0
         for name, model in READ_MODELS.items():

@@ -90,7 +90,7 @@ class Settings(BaseSettings):
         64, ge=1, le=4_096, description="Number of shards; fixed when the data folder is made."
     )
     linger_ms: float = Field(
-        25.0, ge=0, le=1_000, description="How long views gather events before they write."
+        50.0, ge=0, le=1_000, description="How long views gather events before they write."
     )
     drain_s: float = Field(5.0, ge=0, le=30, description="How long sockets get to leave before a stop.")
     password_workers: int = Field(2, ge=1, le=64, description="Threads that hash passwords.")

@@ -34,7 +34,7 @@ class RunnerSettings(msgspec.Struct, frozen=True, kw_only=True):
     `queue_commits_max`: what waits in memory; more is read from the log again.
     """
 
-    linger_ms: int = 25
+    linger_ms: int = 50
     lazy_linger_ms: int = 2_000
     lazy_commits_max: int = 2_000
     queue_commits_max: int = 20_000
