@@ -25,6 +25,7 @@ def decide(order: Order, hot: Hot, now: int, limits: Limits, codec: EventCodec) 
         importing=order.importing,
         unknown_users=order.unknown_users,
         older=order.older,
+        unseen=order.unseen,
     )
     try:
         events = hot.aggregate.decide(hot.tentative, order.command, context)

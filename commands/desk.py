@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from commands.caller import Answer, Caller, Keyed
 from commands.node import Node
-from commands.order import NO_USERS, Order
+from commands.order import NO_PLACES, NO_USERS, Order
 from commands.tasks import TaskOwner
 from domain.aggregates import State
+from domain.content import forwarded
 from domain.conversation import (
     AddReaction,
     EditMessage,
@@ -23,9 +24,9 @@ from domain.conversation import (
 )
 from domain.direct import BlockUser, OpenDirect, UnblockUser
 from domain.errors import Problem
-from domain.event import Command, Message
-from domain.group import AddMembers, CreateGroup
-from domain.streams import qualified, user_stream
+from domain.event import Command, Message, Place
+from domain.group import AddMembers, CreateGroup, GroupState
+from domain.streams import qualified, split, user_stream
 
 KNOWN_USERS_MAX = 200_000
 FACT_TASKS_MAX = 2_000
@@ -37,6 +38,10 @@ class OlderMessages(Protocol):
 
     async def older_message(self, stream: str, seq: int) -> Message | None:
         """The message as the timeline shows it, caught up with everything that is durable. Raises Problem(`unavailable`)."""
+        ...
+
+    async def unseen(self, tenant: str, user_id: str, places: Sequence[Place]) -> frozenset[Place]:
+        """Those of `places` that are no message which the user may see; caught up as above. Raises Problem(`unavailable`)."""
         ...
 
 
@@ -133,22 +138,25 @@ class Desk:
         command = order.command
         if isinstance(command, PostMessage):
             known = command.to is None or user_stream(order.tenant, command.to) in self._known_users
-            return known and (command.reply_to is None or self._in_window(order.stream, command.reply_to))
+            aimed = command.reply_to is None or self._in_view(order, command.reply_to)
+            return known and aimed and not forwarded(command.content)
         if isinstance(command, _AIMED):
-            return self._in_window(order.stream, command.seq)
+            return self._in_view(order, command.seq) and not _forwarded_by(command)
         return all(user_stream(order.tenant, user) in self._known_users for user in _users_of(command))
 
-    def _in_window(self, stream: str, seq: int) -> bool:
+    def _in_view(self, order: Order, seq: int) -> bool:
+        """Whether memory holds the message, and knows that the actor may see it."""
         try:
-            state = self._node.peek_hot(stream)
+            state = self._node.peek_hot(order.stream)
         except Problem:
             return True  # A name of no known kind: the node refuses it.
-        return state is not None and seq >= state.window_start
+        return state is not None and seq >= max(state.window_start, _first_seen(state, order.actor))
 
     async def _with_facts(self, order: Order) -> None:
         try:
             order.unknown_users = await self._unknown_users(order)
             order.older = await self._older_messages(order)
+            order.unseen = await self._unseen(order)
         except Problem as problem:
             order.answer(problem)
         except BaseException:
@@ -175,6 +183,17 @@ class Desk:
         message = await self._older.older_message(order.stream, seq)
         return {} if message is None else {seq: message}
 
+    async def _unseen(self, order: Order) -> frozenset[Place]:
+        seq, own = _target_of(order.command), split(order.stream)[1]
+        aimed = seq is not None and seq < _first_seen(await self._node.peek(order.stream), order.actor)
+        asked = set(_forwarded_by(order.command))
+        if aimed and seq is not None:
+            asked.add((own, seq))
+        if not asked:
+            return NO_PLACES
+        unseen = await self._older.unseen(order.tenant, order.actor, sorted(asked))
+        return unseen | {("", seq)} if aimed and seq is not None and (own, seq) in unseen else unseen
+
 
 def _users_of(command: Command) -> tuple[str, ...]:
     """The user ids of a command that must exist."""
@@ -187,6 +206,16 @@ def _users_of(command: Command) -> tuple[str, ...]:
     if isinstance(command, AddMembers):
         return tuple(command.user_ids)
     return ()
+
+
+def _first_seen(state: State, user_id: str) -> int:
+    """Where what a member sees starts, for all that the state knows; 0 where it cuts nothing off."""
+    member = state.members.get(user_id) if isinstance(state, GroupState) else None
+    return 0 if member is None else member.first_seq
+
+
+def _forwarded_by(command: Command) -> tuple[Place, ...]:
+    return forwarded(command.content) if isinstance(command, PostMessage | EditMessage) else ()
 
 
 def _target_of(command: Command) -> int | None:

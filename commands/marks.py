@@ -19,8 +19,11 @@ MARKS_PER_COMMIT_MAX = 1_000
 class MarkGate(Protocol):
     """The read side's word on a mark."""
 
-    async def marks_allowed(self, tenant: str, user_id: str, conversation_id: str, seq: int) -> None:
-        """Returns if the user may mark `seq` there. Raises Problem (`not_found`, `forbidden`, `validation_failed`, `unavailable`)."""
+    async def marks_allowed(self, tenant: str, user_id: str, conversation_id: str, seq: int) -> int:
+        """Returns if the user may mark `seq` there: the seq up to which the user's own messages mark already.
+
+        Raises Problem (`not_found`, `forbidden`, `validation_failed`, `unavailable`).
+        """
         ...
 
 
@@ -54,7 +57,8 @@ class ReadMarks:
 
         A lower mark is no change. A cancelled call leaves the mark gathered.
         """
-        await self._gate.marks_allowed(caller.tenant, caller.user_id, conversation_id, seq)
+        if seq <= await self._gate.marks_allowed(caller.tenant, caller.user_id, conversation_id, seq):
+            return False
         waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._gather(caller, conversation_id, seq, waiter)
         answer = await waiter

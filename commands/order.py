@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from commands.caller import Answer
 from domain.aggregates import Aggregate, State
 from domain.errors import Problem
-from domain.event import Command, Event, Message
+from domain.event import Command, Event, Message, Place
 from eventlog.record import Draft, Trace
 
 Done = Callable[[Answer | Problem], None]
 NO_OLDER: Mapping[int, Message] = {}
 NO_USERS: frozenset[str] = frozenset()
+NO_PLACES: frozenset[Place] = frozenset()
 
 
 class Order:
@@ -24,7 +25,7 @@ class Order:
 
     __slots__ = (
         "actor", "arrived_at", "attempts", "client_keyed", "command", "deadline", "done", "importing", "key",
-        "looked_up", "number", "older", "payload_digest", "stream", "tenant", "trace", "unknown_users",
+        "looked_up", "number", "older", "payload_digest", "stream", "tenant", "trace", "unknown_users", "unseen",
     )  # fmt: skip
 
     def __init__(
@@ -41,6 +42,7 @@ class Order:
         importing: bool = False,
         unknown_users: frozenset[str] = NO_USERS,
         older: Mapping[int, Message] = NO_OLDER,
+        unseen: frozenset[Place] = NO_PLACES,
         trace: Trace | None = None,
     ) -> None:
         self.tenant = tenant
@@ -54,6 +56,7 @@ class Order:
         self.importing = importing
         self.unknown_users = unknown_users
         self.older = older
+        self.unseen = unseen
         self.trace = trace
         self.number = 0
         self.arrived_at = 0

@@ -14,7 +14,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from domain import text
 from domain.errors import FieldError, Problem, invalid
-from domain.event import Limits
+from domain.event import Limits, Place
 
 CONTENT_DEPTH_MAX = 32
 ENTITIES_MAX = 100
@@ -210,6 +210,20 @@ def parse_content(raw: bytes | msgspec.Raw, limits: Limits) -> Content:
     if check is not None:
         check(content, limits)
     return content
+
+
+def forwarded(raw: bytes | msgspec.Raw) -> tuple[Place, ...]:
+    """The messages that a content passes on; none for every other content, and for what is no content."""
+    written = bytes(raw)
+    if b"forward" not in written and b"\\u" not in written:
+        return ()
+    try:
+        content = _decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ()
+    if type(content) is not Forward:
+        return ()
+    return tuple((message.conversation_id, message.seq) for message in content.messages)
 
 
 def canonical(raw: bytes | msgspec.Raw) -> bytes:

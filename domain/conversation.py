@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from domain import text
-from domain.content import parse_content
+from domain.content import Forward, parse_content
 from domain.errors import Problem, invalid
 from domain.event import Command, Context, Event, Message
 from domain.talk import (
@@ -135,7 +135,7 @@ def _post(
     talk: Talk, command: PostMessage, context: Context, rights: Rights, is_member: Callable[[str], bool]
 ) -> MessagePosted:
     text.client_key("client_msg_id", command.client_msg_id)
-    parse_content(command.content, context.limits)
+    _check_content(command.content, context)
     if command.reply_to is not None:
         _check_reply(talk, command.reply_to, context)
     if command.origin is not None:
@@ -151,6 +151,14 @@ def _post(
         mentions=_checked_mentions(command.mentions, rights, is_member) if command.mentions else (),
         origin=command.origin,
     )
+
+
+def _check_content(raw: msgspec.Raw, context: Context) -> None:
+    content = parse_content(raw, context.limits)
+    if context.unseen and type(content) is Forward:
+        for index, message in enumerate(content.messages):
+            if (message.conversation_id, message.seq) in context.unseen:
+                raise invalid(f"content.messages[{index}]", "is no message that you may see")
 
 
 def _check_reply(talk: Talk, seq: int, context: Context) -> None:
@@ -185,6 +193,13 @@ def _checked_mentions(
 
 
 def _target(talk: Talk, seq: int, context: Context) -> Message:
+    """The message, if the actor may see it."""
+    if ("", seq) in context.unseen:
+        raise Problem("not_found", "no such message")
+    return _any_target(talk, seq, context)
+
+
+def _any_target(talk: Talk, seq: int, context: Context) -> Message:
     message = talk.message(seq) or context.older.get(seq)
     if message is not None:
         return message
@@ -209,12 +224,13 @@ def _edit(talk: Talk, command: EditMessage, context: Context, rights: Rights) ->
     window_s = context.limits.edit_window_s if rights.edit_window_s is None else rights.edit_window_s
     if context.now - message.at > window_s * 1000:
         raise Problem("forbidden", "the time for editing is over")
-    parse_content(command.content, context.limits)
+    _check_content(command.content, context)
     return (MessageEdited(actor=context.actor, at=context.now, target=command.seq, content=command.content),)
 
 
 def _recall(talk: Talk, command: RecallMessage, context: Context, rights: Rights) -> tuple[Event, ...]:
-    message = _target(talk, command.seq, context)
+    # Who moderates may recall any message, one before the own joining too.
+    message = (_any_target if rights.moderates else _target)(talk, command.seq, context)
     own = message.author == context.actor
     if not own and not rights.moderates:
         raise Problem("forbidden", "only its author or an admin may recall a message")

@@ -13,6 +13,10 @@ WINDOW_MESSAGES = 4096
 setting: `evolve` must give the same state everywhere."""
 
 
+Place = tuple[str, int]
+"""Conversation id and seq; an empty id stands for the conversation that a command is for."""
+
+
 class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """A fact of one stream. Subclasses are flat; their fields are the storage format and are versioned with
     care.
@@ -89,7 +93,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     `new_id` is derived from the command's key, so that a retry makes the same things; several ids of one
     command add a suffix. `unknown_users` are those user ids among the command's that do not exist. `older`
     holds messages that the command aims at and that may lie before the hot window, by seq, as the timeline
-    shows them at a position not older than the window's start.
+    shows them at a position not older than the window's start. `unseen` are those places (conversation id,
+    seq) among the command's that are no message which the actor may see.
     """
 
     tenant: str
@@ -100,3 +105,4 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     importing: bool = False
     unknown_users: frozenset[str] = frozenset()
     older: Mapping[int, Message] = {}
+    unseen: frozenset[Place] = frozenset()

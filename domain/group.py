@@ -141,7 +141,7 @@ def evolve(state: GroupState, event: Event) -> GroupState:
         settings=state.settings,
         dissolved=state.dissolved,
         muted=state.muted,
-        roster=group_roster.evolve(state.roster, event, seq, state.talk.ordinal),
+        roster=group_roster.evolve(state.roster, event, seq),
         invites=state.invites,
         talk=talk.evolve(state.talk, event, seq),
     )
@@ -150,8 +150,14 @@ def evolve(state: GroupState, event: Event) -> GroupState:
 def _created(state: GroupState, event: GroupCreated, seq: int) -> GroupState:
     if state.settings is not None:
         return state
-    roster = group_roster.joined(state.roster, event.owner, "owner", seq, state.talk.ordinal)
+    roster = group_roster.joined(state.roster, event.owner, "owner", seq, state.talk.ordinal, True)
     return msgspec.structs.replace(state, settings=group_settings.created(event), roster=roster)
+
+
+def _member_added(state: GroupState, event: MemberAdded, seq: int) -> GroupState:
+    visible = state.settings is None or state.settings.history_visible
+    roster = group_roster.joined(state.roster, event.user_id, event.role, seq, state.talk.ordinal, visible)
+    return msgspec.structs.replace(state, roster=roster)
 
 
 def _changed(state: GroupState, event: GroupChanged, _seq: int) -> GroupState:
@@ -174,6 +180,7 @@ def _unmuted(state: GroupState, _event: GroupUnmuted, _seq: int) -> GroupState:
 
 _APPLY: dict[type[Event], Callable[[GroupState, Any, int], GroupState]] = {
     GroupCreated: _created,
+    MemberAdded: _member_added,
     GroupChanged: _changed,
     GroupDissolved: _dissolved,
     GroupMuted: _muted,

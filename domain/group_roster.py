@@ -106,7 +106,7 @@ class Member(msgspec.Struct, frozen=True, gc=False):
     """A member.
 
     `joined_seq` is the seq of the event that made it one, `joined_ordinal` the number of messages before
-    it.
+    it, `first_seq` where what it sees starts (1: all of the history). An earlier membership may show it more.
     """
 
     role: Role
@@ -114,6 +114,7 @@ class Member(msgspec.Struct, frozen=True, gc=False):
     joined_ordinal: int
     alias: str | None = None
     muted_until: int | None = None
+    first_seq: int = 1
 
 
 class Roster(msgspec.Struct, frozen=True, gc=False):
@@ -126,47 +127,47 @@ class Roster(msgspec.Struct, frozen=True, gc=False):
 NO_ROSTER = Roster()
 
 
-def evolve(roster: Roster, event: Event, seq: int, ordinal: int) -> Roster:
-    """The roster after a public `event` with that seq, `ordinal` messages into the group; total."""
+def evolve(roster: Roster, event: Event, seq: int) -> Roster:
+    """The roster after a public `event` with that seq, but for joinings; total."""
     apply = _APPLY.get(type(event))
-    return roster if apply is None else apply(roster, event, seq, ordinal)
+    return roster if apply is None else apply(roster, event, seq)
 
 
-def joined(roster: Roster, user_id: str, role: Role, seq: int, ordinal: int) -> Roster:
-    """The roster with one member more; somebody who is there already stays as is."""
+def joined(roster: Roster, user_id: str, role: Role, seq: int, ordinal: int, history_visible: bool) -> Roster:
+    """The roster with one member more, who came by the event `seq`, `ordinal` messages into the group.
+
+    Somebody who is there already stays as is.
+    """
     if user_id in roster.members:
         return roster
     former = roster.former.delete(user_id) if user_id in roster.former else roster.former
-    return Roster(roster.members.set(user_id, Member(role, seq, ordinal)), former)
+    member = Member(role, seq, ordinal, first_seq=1 if history_visible else seq)
+    return Roster(roster.members.set(user_id, member), former)
 
 
-def _added(roster: Roster, event: MemberAdded, seq: int, ordinal: int) -> Roster:
-    return joined(roster, event.user_id, event.role, seq, ordinal)
-
-
-def _gone(roster: Roster, event: MemberRemoved | MemberLeft, seq: int, _ordinal: int) -> Roster:
+def _gone(roster: Roster, event: MemberRemoved | MemberLeft, seq: int) -> Roster:
     if event.user_id not in roster.members:
         return roster
     return Roster(roster.members.delete(event.user_id), roster.former.set(event.user_id, seq))
 
 
-def _alias_changed(roster: Roster, event: MemberAliasChanged, _seq: int, _ordinal: int) -> Roster:
+def _alias_changed(roster: Roster, event: MemberAliasChanged, _seq: int) -> Roster:
     return _with(roster, event.user_id, alias=event.alias)
 
 
-def _muted(roster: Roster, event: MemberMuted, _seq: int, _ordinal: int) -> Roster:
+def _muted(roster: Roster, event: MemberMuted, _seq: int) -> Roster:
     return _with(roster, event.user_id, muted_until=event.until)
 
 
-def _unmuted(roster: Roster, event: MemberUnmuted, _seq: int, _ordinal: int) -> Roster:
+def _unmuted(roster: Roster, event: MemberUnmuted, _seq: int) -> Roster:
     return _with(roster, event.user_id, muted_until=None)
 
 
-def _role_changed(roster: Roster, event: RoleChanged, _seq: int, _ordinal: int) -> Roster:
+def _role_changed(roster: Roster, event: RoleChanged, _seq: int) -> Roster:
     return _with(roster, event.user_id, role=event.role)
 
 
-def _transferred(roster: Roster, event: OwnerTransferred, _seq: int, _ordinal: int) -> Roster:
+def _transferred(roster: Roster, event: OwnerTransferred, _seq: int) -> Roster:
     if event.to not in roster.members:
         return roster
     return _with(_with(roster, event.from_, role="admin"), event.to, role="owner")
@@ -179,8 +180,7 @@ def _with(roster: Roster, user_id: str, **changes: Any) -> Roster:
     return Roster(roster.members.set(user_id, msgspec.structs.replace(member, **changes)), roster.former)
 
 
-_APPLY: dict[type[Event], Callable[[Roster, Any, int, int], Roster]] = {
-    MemberAdded: _added,
+_APPLY: dict[type[Event], Callable[[Roster, Any, int], Roster]] = {
     MemberRemoved: _gone,
     MemberLeft: _gone,
     MemberAliasChanged: _alias_changed,

@@ -33,7 +33,7 @@ HEAD = "head"
 _DIGEST_BYTES = 16
 
 SCHEMAS: Mapping[StreamKind, int] = {
-    StreamKind.GROUP: 1,
+    StreamKind.GROUP: 2,
     StreamKind.DIRECT: 1,
     StreamKind.USER: 1,
     StreamKind.INBOX: 1,

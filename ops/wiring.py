@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -23,7 +23,7 @@ from commands.passwords import Passwords
 from commands.reactions import Reactions
 from commands.refresh import RefreshTokens
 from domain.aggregates import EVENT_CLASSES
-from domain.event import Message
+from domain.event import Message, Place
 from domain.streams import split
 from eventlog.bus import Bus
 from eventlog.checkpoints import FileCheckpoint
@@ -103,6 +103,12 @@ class _OlderMessages:
         await self.views.caught_up(self._node.head_positions())
         message, _ = await self.views.timeline.older_message(tenant, name, seq)
         return message
+
+    async def unseen(self, tenant: str, user_id: str, places: Sequence[Place]) -> frozenset[Place]:
+        """See `commands.desk.OlderMessages`."""
+        assert self.views is not None
+        await self.views.caught_up(self._node.head_positions())
+        return await self.views.timeline.unseen(tenant, user_id, places)
 
 
 async def _server_key(store: Secrets, name: str) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from domain.errors import Problem, invalid
+from domain.errors import invalid
 from domain.streams import inbox_stream
 from projections import pages
 from projections.access import Access, access_from, access_of
@@ -190,7 +190,7 @@ def checked_have(have: Mapping[str, int]) -> None:
     if len(have) > HAVE_MAX:
         raise invalid("have", f"at most {HAVE_MAX} conversations")
     if any(seq < 0 for seq in have.values()):
-        raise Problem("validation_failed", "have: a seq is negative")
+        raise invalid("have", "a seq is negative")
 
 
 def _entries(timeline: Snapshot, tenant: str, user_id: str) -> list[tuple[tuple[int, str], Access, Row]]:

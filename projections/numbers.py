@@ -17,7 +17,7 @@ def numbers_of(timeline: Snapshot, inbox: Snapshot, access: Access) -> Numbers:
     """
     personal = inbox.get(PERSONAL, (inbox_stream(access.tenant, access.user_id), access.conversation_id))
     read_seq, pinned, muted = (0, 0, 0) if personal is None else (_int(column) for column in personal[2:5])
-    read_seq = max(read_seq, _own_message(timeline, access))
+    read_seq = max(read_seq, own_message(timeline, access))
     base = max(read_seq, access.joined_seq)
     unread = mentions = 0
     if base < access.head:
@@ -31,7 +31,7 @@ def numbers_of(timeline: Snapshot, inbox: Snapshot, access: Access) -> Numbers:
     )
 
 
-def _own_message(timeline: Snapshot, access: Access) -> int:
+def own_message(timeline: Snapshot, access: Access) -> int:
     """The seq of one's own last message, 0 without one."""
     if access.kind == "group":
         own = timeline.get(OWN_MESSAGES, (access.stream, access.member))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import immutables
 import msgspec
 
 from domain.errors import Problem, invalid
-from domain.event import Message
+from domain.event import Message, Place
 from domain.streams import StreamKind, qualified, shard_of, split
 from eventlog.record import Recorded
 from projections import pages
@@ -16,6 +17,7 @@ from projections.access import Access, access_from, access_of
 from projections.conversations import apply_conversation
 from projections.cursors import cursor_of, place_of
 from projections.messages import apply_message, apply_posted, decode_message, edits_of, message_row
+from projections.numbers import own_message
 from projections.projection import kind_of
 from projections.reading import LIMIT_DEFAULT, Freshen, Names, Reader, Reads, Source, checked_limit
 from projections.shapes import MemberRow, Page
@@ -198,21 +200,41 @@ class Timeline(Reader):
             lambda snapshot: self._older(snapshot, qualified(tenant, conversation_id), seq)
         )
 
-    async def marks_allowed(self, tenant: str, user_id: str, conversation_id: str, seq: int) -> None:
-        """Whether the user may mark `seq` as read.
+    async def unseen(self, tenant: str, user_id: str, places: Sequence[Place]) -> frozenset[Place]:
+        """Those of `places` that are no message which the user may see."""
+
+        def answer(snapshot: Snapshot) -> frozenset[Place]:
+            names = {name for name, _ in places}
+            accesses = {name: access_of(snapshot, tenant, user_id, name) for name in names}
+            return frozenset(
+                (name, seq)
+                for name, seq in places
+                if (access := accesses[name]) is None or _posted_wire(snapshot, access, seq) is None
+            )
+
+        return await self._read(answer)
+
+    async def marks_allowed(self, tenant: str, user_id: str, conversation_id: str, seq: int) -> int:
+        """Whether the user may mark `seq` as read; answers with the seq up to which sending marks already.
 
         Waits for what was received first: a stale view would let somebody mark who was just removed.
 
         Raises `not_found` to strangers, `forbidden` to ex-members, `validation_failed` beyond the head.
         """
         await self._freshen()
-        access = await self.access(tenant, user_id, conversation_id)
+
+        def answer(snapshot: Snapshot) -> tuple[Access | None, int]:
+            access = access_of(snapshot, tenant, user_id, conversation_id)
+            return access, 0 if access is None else own_message(snapshot, access)
+
+        access, own = await self._read(answer)
         if access is None:
             raise Problem("not_found", "no such conversation")
         if not _may_mark(access):
             raise Problem("forbidden", "you are no member")
-        if not 1 <= seq <= access.head:
+        if not 0 <= seq <= access.head:
             raise invalid("seq", "is beyond the head")
+        return own
 
     def _member_rows(self, tenant: str, rows: list[Row]) -> list[MemberRow]:
         ids = [split(str(row[1]))[1] for row in rows]

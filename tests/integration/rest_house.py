@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from commands.reactions import Reactions
 from commands.refresh import RefreshTokens
 from commands.settings import NodeSettings
 from domain.aggregates import EVENT_CLASSES
-from domain.event import Message
+from domain.event import Message, Place
 from domain.streams import split
 from eventlog.bus import Bus
 from eventlog.codec import EventCodec
@@ -77,12 +77,18 @@ class Older:
     """The desk's door to the timeline."""
 
     views: Views
+    node: Node
 
     async def older_message(self, stream: str, seq: int) -> Message | None:
         """A message before the hot window."""
         tenant, name = split(stream)
         message, _ = await self.views.timeline.older_message(tenant, name, seq)
         return message
+
+    async def unseen(self, tenant: str, user_id: str, places: Sequence[Place]) -> frozenset[Place]:
+        """What is no message for the user."""
+        await self.views.caught_up(self.node.head_positions())
+        return await self.views.timeline.unseen(tenant, user_id, places)
 
 
 class Person:
@@ -205,6 +211,7 @@ async def house(
         await node.open()
         stack.push_async_callback(node.close)
         older = Older()
+        older.node = node
         built.desk = desk = Desk(node, SECRET, older)
         stack.push_async_callback(desk.close)
         runner = RunnerSettings(linger_ms=0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -14,7 +14,7 @@ from commands.desk import Desk
 from commands.passwords import Passwords
 from commands.refresh import RefreshTokens
 from domain.errors import Problem
-from domain.event import Message
+from domain.event import Message, Place
 from domain.streams import user_stream
 from eventlog.secrets import MemorySecrets
 from tests.faulty_log import Fault
@@ -31,6 +31,10 @@ class NoOlderMessages:
     async def older_message(self, stream: str, seq: int) -> Message | None:
         """See `commands.desk.OlderMessages`."""
         return None
+
+    async def unseen(self, tenant: str, user_id: str, places: Sequence[Place]) -> frozenset[Place]:
+        """See `commands.desk.OlderMessages`."""
+        return frozenset(places)
 
 
 class Office:
