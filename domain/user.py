@@ -244,6 +244,10 @@ class ChangePassword(Command, frozen=True, kw_only=True):
     keep_session_id: str | None = None
 
 
+class Repeat(Command, frozen=True, kw_only=True):
+    """Change nothing: only a key that was used before makes an answer of it, the first one."""
+
+
 # Decide
 
 
@@ -342,6 +346,10 @@ def _change_password(state: UserState, command: ChangePassword, context: Context
     return (changed, *(_closed(key, "password_changed", context) for key in ended))
 
 
+def _repeat(_state: UserState, _command: Repeat, _context: Context) -> tuple[Event, ...]:
+    return ()
+
+
 def _closed(session_id: str, reason: SessionEnd, context: Context) -> UserSessionClosed:
     return UserSessionClosed(actor=context.actor, at=context.now, session_id=session_id, reason=reason)
 
@@ -352,4 +360,5 @@ _DECIDE: dict[type[Command], Callable[[UserState, Any, Context], tuple[Event, ..
     OpenSession: _open_session,
     CloseSession: _close_session,
     ChangePassword: _change_password,
+    Repeat: _repeat,
 }

@@ -166,6 +166,17 @@ async def test_a_password_change_ends_all_other_sessions(built: House) -> None:
     assert (await built.client.post("/v1/sessions", json=new)).status_code == 201
 
 
+async def test_a_repeated_password_change_gives_the_first_answer(built: House) -> None:
+    ann = await built.person("ann")
+    path, change = "/v1/users/me/password", {"old_password": PASSWORD, "new_password": "battery staple"}
+    first = await ann.do("PUT", path, change, key="k")
+    assert await ann.do("PUT", path, change, key="k") == first | {"replayed": True}
+    wrong = change | {"old_password": "not the one", "new_password": "something else"}
+    assert problem_of(await ann.call("PUT", path, wrong, key="other"))["code"] == "forbidden"
+    same = {"old_password": "battery staple", "new_password": "battery staple"}
+    assert await ann.do("PUT", path, same) == {"changed": False}
+
+
 async def test_signed_calls(built: House) -> None:
     key = await built.app_keys.create("default")
     body = msgspec.json.encode({"user_id": "irc.ann"})
