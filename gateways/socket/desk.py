@@ -19,6 +19,7 @@ from domain.aggregates import State
 from domain.errors import Problem, invalid
 from domain.event import Command
 from domain.streams import qualified
+from domain.text import client_key
 from gateways.limits import LimitSettings, Rate
 from gateways.presence import Presence
 from gateways.rest.problems import problem_document
@@ -95,6 +96,8 @@ class SocketDesk:
         self._hellos: dict[SocketSession, float] = {}
         self._hello_timer: object | None = None
         self._draining = False
+        self._come_back: Callable[[], int] | None = None
+        """When somebody is to come back, in ms, once the server drains."""
         self._problems = 0
 
     async def close(self) -> None:
@@ -108,9 +111,9 @@ class SocketDesk:
     def accept(self, handshake: Handshake) -> SocketSession | Refusal:
         """A session for a handshake of an allowed origin."""
         if len(self._hellos) >= HELLOS_MAX:
-            return refuse(503, "overloaded", "too many sockets wait for their hello")
+            return refuse(503, "overloaded", "too many sockets wait for their hello", retry_after_ms=5_000)
         if self._draining:
-            return refuse(503, "unavailable", "the server is shutting down")
+            return refuse(503, "unavailable", "the server is shutting down", retry_after_ms=2_000)
         if handshake.origin is not None and not self._origin_allowed(handshake.origin, handshake.host):
             return refuse(403, "forbidden", "this origin may not connect")
         return SocketSession(self)
@@ -168,6 +171,8 @@ class SocketDesk:
         if session.caller is not None:
             session.live_device = self.sessions.device_kind_of(session.caller)
             self.presence.came(*session.user, session.live_device)
+        if self._come_back is not None:  # it said hello before the drain
+            self._ask_to_come_back(session, self._come_back)
 
     def left(self, session: SocketSession) -> None:
         """The socket is gone."""
@@ -182,9 +187,13 @@ class SocketDesk:
     def drain(self, after_ms: Callable[[], int]) -> None:
         """Take no new sockets and ask everybody to come back, each after its own while."""
         self._draining = True
+        self._come_back = after_ms
         for tenant, user_id in tuple(self.interest.users()):
             for session in tuple(self.interest.sessions_of(tenant, user_id)):
-                session.hint(self.hints.frame({"op": "reconnect", "after_ms": after_ms()}))
+                self._ask_to_come_back(session, after_ms)
+
+    def _ask_to_come_back(self, session: SocketSession, after_ms: Callable[[], int]) -> None:
+        session.hint(self.hints.frame({"op": "reconnect", "after_ms": after_ms()}))
 
     @property
     def empty(self) -> bool:
@@ -315,6 +324,8 @@ class SocketDesk:
         session.write(b'{"op":"events","ref":%b,%b' % (_encode(op.ref), body[1:]))
 
     async def _read(self, session: SocketSession, caller: Caller, op: ops.Read) -> None:
+        if op.key is not None:
+            client_key("key", op.key)
         await self._know_membership(session, caller, op.conversation_id)
         await self._marks.mark(caller, op.conversation_id, op.seq)
         session.write(_encode({"op": "ack", "ref": op.ref}))

@@ -5,6 +5,7 @@ Checking is the `websockets` library's sans-io core; nothing of it outlives the 
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from websockets.exceptions import HeaderLineTooLong, InvalidHeader, RequestLineT
 from websockets.headers import parse_subprotocol
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
+
+from domain.errors import Problem
+from gateways.rest.problems import problem_document
 
 if TYPE_CHECKING:
     from gateways.socket.port import SocketHandler
@@ -59,21 +63,14 @@ class Acceptor(Protocol):
     def accept(self, handshake: Handshake) -> SocketHandler | Refusal: ...
 
 
-class ProblemDocument(msgspec.Struct, frozen=True):
-    """The wire contract's problem, as a handshake refusal carries it."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    code: str
-    request_id: str
-
-
-def refuse(status: int, code: str, detail: str, *headers: tuple[str, str]) -> Refusal:
-    """A refusal with the problem document of one of the contract's codes."""
-    title = HTTPStatus(status).phrase
-    document = ProblemDocument("about:blank", title, status, detail, code, secrets.token_hex(8))
+def refuse(
+    status: int, code: str, detail: str, *headers: tuple[str, str], retry_after_ms: int | None = None
+) -> Refusal:
+    """A refusal with the problem document of one of the contract's codes; `status` may be another than the code's own."""
+    problem = Problem(code, detail, retry_after_ms=retry_after_ms)
+    document = problem_document(problem, f"r_{secrets.token_hex(12)}") | {"status": status}
+    if retry_after_ms is not None:
+        headers = (*headers, ("Retry-After", str(math.ceil(retry_after_ms / 1000))))
     return Refusal(status, msgspec.json.encode(document), headers)
 
 

@@ -102,10 +102,11 @@ class Unreact(Aimed, tag="unreact", frozen=True, kw_only=True):
 
 
 class Read(Op, tag="read", frozen=True, kw_only=True):
-    """Read up to seq."""
+    """Read up to seq. A mark only ever rises, so a repetition needs no `key`; one is taken and changes nothing."""
 
     conversation_id: str
     seq: int
+    key: str | None = None
 
 
 class Received(Op, tag="received", frozen=True, kw_only=True):

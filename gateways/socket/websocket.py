@@ -211,7 +211,10 @@ class WebSocket(Outlet):
             response, handler = answer_handshake(request, client, hub.acceptor, bytes_max)
         except Exception as error:  # noqa: BLE001 - any failure of the acceptor
             log_failure("acceptor", error)
-            response, handler = refusal_bytes(refuse(503, "unavailable", "try again later")), None
+            response, handler = (
+                refusal_bytes(refuse(503, "unavailable", "try again later", retry_after_ms=1_000)),
+                None,
+            )
         self._transport.write(response)
         if handler is None:
             self._state = State.ENDED

@@ -177,15 +177,18 @@ async def test_a_drain_asks_to_reconnect_and_takes_nobody_new(house: House) -> N
     ann = await house.person("ann")
     lines = [await ann.line(), await ann.line({})]
     await lines[1].next("events", complete=True)
+    late = await house.line()
     house.server.socket_desk.drain(lambda: 1_234)
-    for line in lines:
+    late.say("hello", token=ann.token)
+    await late.next("welcome")
+    for line in (*lines, late):
         assert await line.next("reconnect") == {"op": "reconnect", "after_ms": 1_234}
         await line.settle()
     with pytest.raises(ConnectionLostError, match="503"):
         await house.line()
     for socket in house.hub.sockets():
         socket.shutdown()
-    for line in lines:
+    for line in (*lines, late):
         assert await line.ended() == 1012
 
 

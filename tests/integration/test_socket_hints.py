@@ -48,13 +48,21 @@ async def test_a_mark_by_rest_is_told_though_its_owner_has_no_socket(house: Hous
     assert await mine.next("receipt", user_id="bob", read=seq)
 
 
+async def test_a_mark_takes_a_key_like_every_change(house: House) -> None:
+    ann, _ = await house.people("ann", "bob")
+    group = await ann.group("bob")
+    line = await ann.line()
+    for _ in range(2):
+        assert (await line.ask("read", conversation_id=group, seq=2, key="k"))["op"] == "ack"
+    assert await line.refused("read", conversation_id=group, seq=2, key="") == "validation_failed"
+
+
 async def test_wrong_marks_cost_an_error_only_with_a_ref(house: House) -> None:
     ann, bob = await house.people("ann", "bob")
     group = await ann.group("bob")
     line = await ann.line()
     for op in ("read", "received"):
         assert await line.refused(op, conversation_id=group, seq=3) == "validation_failed"
-        assert await line.refused(op, conversation_id=group, seq=0) == "validation_failed"
         assert await line.refused(op, conversation_id=group, seq=-1) == "validation_failed"
         for name in ("g_none", "a/" + group, "me", "", "x" * 200, "inbox:ann"):
             assert await line.refused(op, conversation_id=name, seq=1) == "not_found", name

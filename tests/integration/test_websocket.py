@@ -134,7 +134,11 @@ def test_a_failing_acceptor_costs_only_the_handshake(caplog: pytest.LogCaptureFi
     with running_server(make) as server:
         with pytest.raises(InvalidStatus) as caught:
             connect(f"ws://127.0.0.1:{server.port}/v1/ws")
-        assert caught.value.response.status_code == 503
+        response = caught.value.response
+        assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+        problem = json.loads(response.body)
+        assert (problem["type"], problem["code"]) == ("urn:minutebook:problem:unavailable", "unavailable")
+        assert problem["retry_after_ms"] == 1_000
     assert "ValueError" in caplog.text
     assert "secret" not in caplog.text
 
