@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 SPAN_COMMITS = 5_000
 SHARE = 0.5
 """How much of one core a rebuild takes beside the server's work."""
+CATCH_UP_S = 60.0
+"""How long the old version may take to come to where the new one stands."""
 
 T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
@@ -159,7 +161,12 @@ class Rebuild(VersionChange):
         )
 
     async def _digests(self, new: Projection) -> tuple[str, str]:
-        """The digests of both versions at the same positions. Live applying waits only while the snapshots are taken."""
+        """The digests of both versions at the same positions. Live applying waits only while the snapshots are taken.
+
+        The old one may lie behind what the new one was made of, as a lazy view does: it catches up first. Raises `unavailable` if it
+        does not.
+        """
+        await self._views.runner.caught_up(dict(new.positions), CATCH_UP_S, names=(self._name,))
         old = self._views.projection(self._name)
         await self._catch_up(new, dict(old.positions))
         with ExitStack() as snapshots:

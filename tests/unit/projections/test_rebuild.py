@@ -35,8 +35,7 @@ async def test_a_rebuilt_view_equals_the_live_one_and_takes_its_place(tmp_path: 
     world = await busy_world()
     told: list[Progress] = []
     async with views_of(world, tmp_path) as views:
-        await views.caught_up(world.positions())
-        await views.runner.freshen([name])
+        # A lazy view lies behind the log here, and is compared at the same positions all the same.
         rebuilt = await Rebuild(views, name, progress=told.append, share=1).run()
         assert rebuilt.same
         assert rebuilt.switched
