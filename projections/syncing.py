@@ -21,8 +21,10 @@ ME = "me"
 HELLO_EVENTS_MAX = 1_000
 HELLO_BYTES_MAX = 4 * 1024 * 1024
 """Of the events of one hello; what is beyond is `behind`, so that many hellos at once cannot fill the memory."""
-SYNC_BYTES_MAX = 256 * 1024
-"""Of the events of one sync answer, which is one frame in a bounded queue; more follow by `next`."""
+SYNC_BYTES_MAX = 512 * 1024
+"""Of the events of one sync answer, which is one frame in a bounded queue; more follow by `next`. The highest limit of ordinary
+messages has to fit, or who asks for 1,000 gets 999.
+"""
 SYNC_CONVERSATIONS_MAX = 500
 """The most conversations of one sync answer; more follow by `next`."""
 _DONE = -1

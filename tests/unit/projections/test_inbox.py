@@ -175,3 +175,16 @@ async def test_a_hello_serves_the_newest_and_leaves_the_rest_behind(
         assert answer.upto == {"me": 0, "g_0": 7, "g_1": 16, "g_2": 7, "g_3": 7}
         # What was not named is not accounted for, so its live events all follow.
         assert (await views.inbox.hello(TENANT, "bob", {"g_0": 7})).upto == {"g_0": 7}
+
+
+async def test_the_highest_limit_of_ordinary_messages_fits_one_answer(tmp_path: Path) -> None:
+    world = World()
+    await chatty(world, groups=1)
+    await world.commit(
+        "g_0", *[world.message("g_0", "alice", "an ordinary length " * 8) for _ in range(1_000)]
+    )
+    async with views_of(world, tmp_path) as views:
+        await views.caught_up(world.positions())
+        answer = await views.inbox.sync(TENANT, "bob", {"g_0": 0}, limit=1_000, only=True)
+        assert len(answer.conversations["g_0"].events or ()) == 1_000
+        assert not answer.complete
