@@ -39,7 +39,7 @@ async def _main(data: Path, profile: str | None) -> None:
         }
         print(json.dumps(figures), flush=True)
 
-    def started(url: str, _server: EmbeddedServer) -> None:
+    def started(url: str, _metrics_url: str | None) -> None:
         print(json.dumps({"url": url, "pid": os.getpid(), "key": key[0], "secret": key[1]}), flush=True)
 
     settings = load_settings(

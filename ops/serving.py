@@ -111,12 +111,13 @@ async def _running(server: HttpServer, listener: socket.socket) -> AsyncIterator
 
 async def serve(
     settings: Settings,
-    started: Callable[[str, EmbeddedServer], None],
+    started: Callable[[str, str | None], None],
     extra: Callable[[EmbeddedServer], contextlib.AbstractAsyncContextManager[None]] | None = None,
 ) -> None:
     """Run the embedded server until SIGTERM or SIGINT, then drain: not ready, no new sockets, reconnect hints, close, flush, release.
 
-    `started` is told the address once requests are answered; `extra` runs as long as the server (the control socket).
+    `started` is told the address, and that of the metrics or None, once requests are answered; `extra` runs as long as the server (the
+    control socket).
     Raises AddressInUseError and what `embedded_server` raises; a second signal ends the wait for the drain.
     """
     stop = asyncio.Event()
@@ -137,26 +138,25 @@ async def serve(
             stack.callback(loop.remove_signal_handler, number)
         if extra is not None:
             await stack.enter_async_context(extra(server))
-        await stack.enter_async_context(_metrics(server))
+        metrics_url = await stack.enter_async_context(_metrics(server))
         http = _http(server.app, settings, ws=server.websocket_class)
         async with _running(http, listener):
-            started(url_of(listener), server)
+            started(url_of(listener), metrics_url)
             await stop.wait()
             await _drain(server, hurry)
 
 
 @asynccontextmanager
-async def _metrics(server: EmbeddedServer) -> AsyncIterator[None]:
-    """The metrics port, when it is set."""
+async def _metrics(server: EmbeddedServer) -> AsyncIterator[str | None]:
+    """The metrics port, when it is set, and the address of what is there."""
     settings = server.settings
     if settings.metrics_port is None:
-        yield
+        yield None
         return
     listener = listen(settings.host, settings.metrics_port)
     http = _http(build_metrics_app(server.registry), settings, ws="none")
     async with _running(http, listener):
-        _log.info("metrics", url=f"{url_of(listener)}/metrics")
-        yield
+        yield f"{url_of(listener)}/metrics"
 
 
 async def _drain(server: EmbeddedServer, hurry: asyncio.Event) -> None:

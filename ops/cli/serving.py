@@ -77,9 +77,11 @@ def _serve(settings: Settings) -> None:
         operations.append(ServerOperations(server))
         return controlled(server, operations[0])
 
-    def started(url: str, _server: EmbeddedServer) -> None:
+    def started(url: str, metrics_url: str | None) -> None:
         operations[0].url = url
         say(f"Minutebook listens on {url}")
+        if metrics_url is not None:
+            say(f"Metrics are at {metrics_url}")
         sys.stdout.flush()
 
     uvloop.run(serve(settings, started, extra))

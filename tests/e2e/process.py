@@ -67,6 +67,13 @@ class ServerProcess:
                 return found[0].decode()
         raise AssertionError(f"the server did not start: {self.log[-2_000:]}")
 
+    async def said(self) -> str:
+        """The next line on stdout, after the address."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        async with asyncio.timeout(START_S):
+            return (await self._process.stdout.readline()).decode().strip()
+
     async def kill(self) -> None:
         """kill -9: nothing is flushed, nobody is told."""
         await self._end(SIGKILL)

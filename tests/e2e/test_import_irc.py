@@ -52,7 +52,7 @@ async def key() -> list[str]:
         return list(await server.app_keys.create("default"))
 
 made = uvloop.run(key())
-uvloop.run(serve(settings, lambda url, _server: print(json.dumps([url, *made]), flush=True)))
+uvloop.run(serve(settings, lambda url, _metrics: print(json.dumps([url, *made]), flush=True)))
 """
 IMPORT = """
 import asyncio, sys

@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from client import ChatSession
@@ -37,6 +38,17 @@ async def running(data: Path, port: int = 0, **environment: str) -> AsyncIterato
         yield server
     finally:
         await server.kill()
+
+
+async def test_every_port_is_printed_at_the_start(tmp_path: Path) -> None:
+    async with (
+        running(tmp_path / "data", MINUTEBOOK_METRICS_PORT="0") as server,
+        httpx.AsyncClient() as client,
+    ):
+        words = (await server.said()).split()
+        assert words[:-1] == ["Metrics", "are", "at"]
+        assert (await client.get(words[-1])).text.startswith("# HELP")
+        assert (await client.get(f"{server.url}/metrics")).status_code == 404
 
 
 async def test_a_stop_asks_to_reconnect_then_closes_1012_and_keeps_what_was_acknowledged(
