@@ -5,10 +5,12 @@ short way for the calls that come by the thousand.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
+import httptools
 import msgspec
 from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -67,6 +69,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     _writing = False
     _server_headers: Any = None
     _kept_lines = b""
+    _chunk = b""
+    """What is being parsed."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -89,13 +93,25 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._in_head:
             self._head_bytes += len(data)
+        self._chunk = data
         super().data_received(data)
+        self._chunk = b""
         if not self._in_head or self.transport.is_closing():
             return
         if self._head_bytes > HEAD_BYTES_MAX:
             self._refuse(Problem("headers_too_large"))
         elif self._head_begun and self._head_timer is None:
             self._await_head()
+
+    @override
+    def handle_websocket_upgrade(self) -> None:
+        """As uvicorn does it, but frames that came in one piece with the request are not lost."""
+        upgrade = sys.exc_info()[1]
+        super().handle_websocket_upgrade()
+        if isinstance(upgrade, httptools.HttpParserUpgrade):
+            behind = self._chunk[upgrade.args[0] :]
+            if behind:
+                cast("asyncio.Protocol", self.transport.get_protocol()).data_received(behind)
 
     @override
     def on_message_begin(self) -> None:

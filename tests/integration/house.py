@@ -18,6 +18,7 @@ from client.rest import RestClient
 from client.websocket import WebSocket, open_websocket
 from commands.accounts import Device
 from commands.caller import Caller, Keyed
+from gateways.rest.protocol import BoundedHttpProtocol
 from gateways.socket.hub import SocketHub
 from ops.serving import HttpServer
 from ops.settings import load_settings
@@ -297,7 +298,7 @@ async def open_house(folder: Path, **flags: Any) -> AsyncIterator[House]:
                 server.app,
                 port=0,
                 loop="none",
-                http="httptools",
+                http=BoundedHttpProtocol,
                 lifespan="off",
                 log_config=None,
                 ws=server.websocket_class,

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import random
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -111,6 +112,29 @@ async def test_who_says_nothing_for_five_seconds_is_closed_4401(house: House) ->
     time.advance(3.0)
     assert await second.ended() == 4401
     await greeted.settle()
+
+
+@pytest.mark.parametrize("cut", [0, 1, 20, 180])
+async def test_frames_that_come_with_the_upgrade_are_not_lost(house: House, cut: int) -> None:
+    """RFC 6455 bids clients to wait for the answer; one that does not must not lose its hello in silence."""
+    ann = await house.person("ann")
+    hello = json.dumps({"op": "hello", "token": ann.token}).encode()
+    frame = b"\x81\xfe" + len(hello).to_bytes(2, "big") + b"\0\0\0\0" + hello
+    address = urlsplit(house.url)
+    upgrade = (
+        f"GET /v1/ws HTTP/1.1\r\nHost: {address.netloc}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    ).encode()
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    head, rest = (upgrade + frame)[:cut], (upgrade + frame)[cut:]
+    for part in (head, rest[:-9]):
+        writer.write(part)
+        await writer.drain()
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+    writer.write(rest[-9:])
+    assert b'{"op":"welcome","user_id":"ann"' in await reader.readuntil(b'"ann"')
+    writer.close()
+    await writer.wait_closed()
 
 
 async def test_frames_right_behind_the_hello_are_answered_after_the_welcome(house: House) -> None:
