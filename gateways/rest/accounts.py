@@ -14,8 +14,8 @@ from domain import user
 from domain.errors import Problem, invalid
 from domain.user import UserRegistered
 from gateways.rest import answers, bodies
-from gateways.rest.call import Call, Changing, Plain, marked
-from gateways.rest.fields import IdPath
+from gateways.rest.call import Call, Changing, Plain, ReadingState, marked
+from gateways.rest.fields import PAGE_DEFAULT, Cursor, IdPath, Limit
 from gateways.rest.groups import given_fields
 from gateways.rest.routing import MemberRoute, RegistrationRoute, SignedRoute, StrictRoute
 from projections.wire import wire_time
@@ -121,7 +121,7 @@ async def issue_token(call: Plain, body: bodies.IssueToken) -> Response:
     responses=answers.READ,
     operation_id="list_sessions",
 )
-async def list_sessions(call: Plain) -> Response:
+async def list_sessions(call: ReadingState, limit: Limit = PAGE_DEFAULT, cursor: Cursor = None) -> Response:
     """The caller's sessions, oldest first."""
     caller, sessions = call.caller, call.services.sessions
     rows = []
@@ -137,8 +137,8 @@ async def list_sessions(call: Plain) -> Response:
         }
         if session.device_name is not None:
             row["device_name"] = session.device_name
-        rows.append(row)
-    return call.rows(rows)
+        rows.append(((session.opened_at, session_id), row))
+    return call.part("sessions", rows, limit, cursor)
 
 
 @router.delete(
@@ -177,7 +177,7 @@ async def change_password(call: Changing, body: bodies.ChangePassword) -> Respon
     responses=answers.READ,
     operation_id="get_own_profile",
 )
-async def get_own_profile(call: Plain) -> Response:
+async def get_own_profile(call: ReadingState) -> Response:
     """The caller's profile."""
     return call.answer(await _profile(call))
 

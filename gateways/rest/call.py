@@ -19,10 +19,13 @@ from gateways.rest.problems import request_id_of
 from gateways.rest.services import RestServices
 from gateways.rest.texts import positions_of
 from gateways.sending import conversation_name
+from projections.cursors import cursor_of, place_of
 from projections.shapes import Page
 from projections.wire import wire_time
 
 ME = "me"
+RowPlace = tuple[int, str]
+"""Where a row stands in its list: a number, and an id where numbers may be equal."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -100,9 +103,22 @@ class Call:
         document = {"data": page.data, "next": page.next, "request_id": request_id_of(self.request)}
         return Response(_encode(document), 200, media_type="application/json")
 
-    def rows(self, rows: Sequence[Any]) -> Response:
-        """A list that is whole."""
-        document = {"data": rows, "next": None, "request_id": request_id_of(self.request)}
+    def part(
+        self, purpose: str, rows: Sequence[tuple[RowPlace, Any]], limit: int, cursor: str | None
+    ) -> Response:
+        """A page of a list that stands in memory whole: `rows` are (place, row), ascending by place.
+
+        `purpose` names the list in its cursors. Raises `validation_failed` for the cursor of another list.
+        """
+        if cursor is not None:
+            after = place_of(purpose, cursor, tuple[int, str])
+            rows = [row for row in rows if row[0] > after]
+        following = cursor_of(purpose, rows[limit - 1][0]) if len(rows) > limit else None
+        document = {
+            "data": [row for _, row in rows[:limit]],
+            "next": following,
+            "request_id": request_id_of(self.request),
+        }
         return Response(_encode(document), 200, media_type="application/json")
 
     def changed(self, conversation_id: str, answer: Answer) -> Response:
@@ -162,6 +178,14 @@ async def reading_call(call: Annotated[Call, Depends(call_of)], min_position: Mi
     return call
 
 
+async def state_call(call: Annotated[Call, Depends(call_of)], min_position: MinPosition = None) -> Call:
+    """The call of a read that the log's own state answers: it is never behind what this server acknowledged."""
+    if min_position is not None:
+        await call.caught_up(min_position)
+    return call
+
+
 Plain = Annotated[Call, Depends(call_of)]
 Changing = Annotated[Call, Depends(keyed_call)]
 Reading = Annotated[Call, Depends(reading_call)]
+ReadingState = Annotated[Call, Depends(state_call)]

@@ -18,8 +18,8 @@ from domain import group
 from domain.errors import Problem
 from domain.group import GroupState, InviteCreated
 from gateways.rest import answers, bodies
-from gateways.rest.call import Changing, Plain, change_answer, group_of, marked
-from gateways.rest.fields import IdPath
+from gateways.rest.call import Changing, ReadingState, RowPlace, change_answer, group_of, marked
+from gateways.rest.fields import PAGE_DEFAULT, Cursor, IdPath, Limit
 from gateways.rest.routing import MemberRoute
 from projections.wire import wire_time
 
@@ -85,7 +85,9 @@ async def create_invite(
     responses=answers.READ,
     operation_id="list_invites",
 )
-async def list_invites(call: Plain, group_id: IdPath) -> Response:
+async def list_invites(
+    call: ReadingState, group_id: IdPath, limit: Limit = PAGE_DEFAULT, cursor: Cursor = None
+) -> Response:
     """The invites that can still be used; for admins and the owner."""
     state = await call.services.desk.peek(call.caller.tenant, group_of(group_id))
     assert isinstance(state, GroupState)
@@ -95,7 +97,7 @@ async def list_invites(call: Plain, group_id: IdPath) -> Response:
     if member.role == "member":
         raise Problem("forbidden", "only admins and the owner may do this")
     now = call.services.now_ms()
-    rows: list[dict[str, Any]] = []
+    rows: list[tuple[RowPlace, dict[str, Any]]] = []
     for invite_id, invite in sorted(state.invites.items()):
         if not invite.usable(now):
             continue
@@ -104,8 +106,8 @@ async def list_invites(call: Plain, group_id: IdPath) -> Response:
             row["max_uses"] = invite.max_uses
         if invite.expires_at is not None:
             row["expires_at"] = wire_time(invite.expires_at)
-        rows.append(row)
-    return call.rows(rows)
+        rows.append(((0, invite_id), row))
+    return call.part("invites", rows, limit, cursor)
 
 
 @router.delete(

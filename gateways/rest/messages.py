@@ -35,9 +35,16 @@ async def access_to(call: Call, conversation_id: str) -> Access:
     return access
 
 
-def raw_json(value: Any) -> msgspec.Raw:
-    """A JSON value as it goes into an event."""
-    return msgspec.Raw(msgspec.json.encode(value))
+class _Contentful(msgspec.Struct, frozen=True):
+    content: msgspec.Raw
+
+
+_contentful = msgspec.json.Decoder(_Contentful).decode
+
+
+async def content_of(call: Call) -> msgspec.Raw:
+    """The content of a request that was read and found strict, as the client wrote it."""
+    return _contentful(await call.request.body()).content
 
 
 @router.post(
@@ -53,7 +60,7 @@ async def send_message(call: Plain, conversation_id: IdPath, body: bodies.SendMe
         call.caller,
         conversation_id=conversation_of(conversation_id),
         client_msg_id=body.client_msg_id,
-        content=raw_json(body.content),
+        content=await content_of(call),
         reply_to=body.reply_to,
         mentions=body.mentions,
         origin=None if body.origin is None else (body.origin.at, body.origin.id),
@@ -122,13 +129,19 @@ async def get_message(call: Reading, conversation_id: IdPath, seq: SeqPath) -> R
     responses=answers.READ,
     operation_id="list_edits",
 )
-async def list_edits(call: Reading, conversation_id: IdPath, seq: SeqPath) -> Response:
+async def list_edits(
+    call: Reading,
+    conversation_id: IdPath,
+    seq: SeqPath,
+    limit: Limit = PAGE_DEFAULT,
+    cursor: Cursor = None,
+) -> Response:
     """The earlier contents of a message, oldest first."""
     access = await access_to(call, conversation_id)
     rows = await call.services.views.timeline.edits(access, seq)
     if rows is None:
         raise Problem("not_found")
-    return call.rows(rows)
+    return call.part("edits", [((number, ""), row) for number, row in enumerate(rows)], limit, cursor)
 
 
 @router.get(
@@ -180,7 +193,7 @@ async def edit_message(
     call: Changing, conversation_id: IdPath, seq: SeqPath, body: bodies.EditMessage
 ) -> Response:
     """Give one's own message another content."""
-    command = talk.EditMessage(seq=seq, content=raw_json(body.content))
+    command = talk.EditMessage(seq=seq, content=await content_of(call))
     return await _act(call, conversation_id, command, {"content": body.content})
 
 
@@ -196,7 +209,7 @@ async def recall_message(call: Changing, conversation_id: IdPath, seq: SeqPath) 
 
 
 @router.put(
-    "/messages/{seq}/reactions/{emoji}",
+    "/messages/{seq}/reactions/{emoji:path}",
     response_model=answers.Envelope[answers.Change],
     responses=answers.CHANGE,
     operation_id="react",
@@ -207,7 +220,7 @@ async def react(call: Changing, conversation_id: IdPath, seq: SeqPath, emoji: Em
 
 
 @router.delete(
-    "/messages/{seq}/reactions/{emoji}",
+    "/messages/{seq}/reactions/{emoji:path}",
     response_model=answers.Envelope[answers.Change],
     responses=answers.CHANGE,
     operation_id="unreact",

@@ -111,7 +111,10 @@ async def _relate(call: Call, user_id: str, command: Command) -> Response:
     operation_id="list_presence",
 )
 async def list_presence(
-    call: Reading, users: Annotated[str, Query(min_length=1, max_length=_USERS_CHARACTERS_MAX)]
+    call: Reading,
+    users: Annotated[str, Query(min_length=1, max_length=_USERS_CHARACTERS_MAX)],
+    limit: Limit = USERS_PER_CALL_MAX,
+    cursor: Cursor = None,
 ) -> Response:
     """Who of these users is online; only members of a common group and oneself, others are left out."""
     wanted = list(dict.fromkeys(users.split(",")))
@@ -120,4 +123,6 @@ async def list_presence(
     for user_id in wanted:
         text.user_id("users", user_id)
     visible = await call.services.views.sight.visible(call.caller.tenant, call.user_id, wanted)
-    return call.rows(call.services.presence.of(call.caller.tenant, visible))
+    rows = call.services.presence.of(call.caller.tenant, visible)
+    number = {user_id: index for index, user_id in enumerate(wanted)}
+    return call.part("presence", [((number[row.user_id], ""), row) for row in rows], limit, cursor)

@@ -23,8 +23,10 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 class StrictRoute(APIRoute):
     """A route that anybody may call.
 
-    JSON bodies are read strictly, unknown and repeated query parameters refused.
+    JSON bodies are read strictly, unknown and repeated query parameters refused, and fields where no body is known.
     """
+
+    strict = True
 
     async def admit(self, request: Request) -> None:
         """Set who calls. Raises Problem."""
@@ -44,9 +46,12 @@ class StrictRoute(APIRoute):
             try:
                 await self.admit(request)
                 _check_address(request)
-                if body_wanted:
-                    await _read_json(request, body_required)
-                _check_query(request, known)
+                if self.strict:
+                    if body_wanted:
+                        await _read_json(request, body_required)
+                    elif request.method != "GET":
+                        await _check_no_fields(request)
+                    _check_query(request, known)
                 return await handle(request)
             except Exception as error:  # noqa: BLE001 - nothing leaves but problems
                 return answer_of(request, error)
@@ -60,6 +65,12 @@ class MemberRoute(StrictRoute):
     @override
     async def admit(self, request: Request) -> None:
         await request.app.state.gatekeeper.admit_user(request)
+
+
+class LooseRoute(MemberRoute):
+    """A route for users that looks at nothing else of a call."""
+
+    strict = False
 
 
 class SignedRoute(StrictRoute):
@@ -89,6 +100,19 @@ async def _read_json(request: Request, required: bool) -> None:
     if media_type != "application/json" and (body or media_type):
         raise Problem("unsupported_media_type", "the body must be application/json")
     request._json = strict_json(body)  # noqa: SLF001 - FastAPI finds it there, so the body is parsed once
+
+
+async def _check_no_fields(request: Request) -> None:
+    """Of a call that knows no body: nothing or an empty object, so that no field is taken for granted."""
+    await _read_json(request, required=False)
+    if not await request.body():
+        return
+    given = await request.json()
+    if not isinstance(given, dict):
+        raise invalid("body", "must be an object")
+    if given:
+        errors = tuple(FieldError(name[:100], "is not known") for name in list(given)[:20])
+        raise Problem("validation_failed", "this call takes no fields", errors=errors)
 
 
 def _check_address(request: Request) -> None:

@@ -17,7 +17,7 @@ WINDOW_S = 300
 NONCES_MAX = 200_000
 """Nonces inside the window that are remembered; more signed calls than that in a window are `overloaded`."""
 _KEY_ID = re.compile(r"[A-Za-z0-9_.:~-]{1,128}")
-_NONCE = re.compile(r"[\x21-\x7e]{8,128}")
+_NONCE = re.compile(r"[\x21-\x7e]{1,128}")
 _TIMESTAMP = re.compile(r"[0-9]{1,12}")
 SIGNATURE_HEADERS = ("x-app-key", "x-timestamp", "x-nonce", "x-signature")
 

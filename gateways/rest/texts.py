@@ -41,7 +41,7 @@ def positions_of(text: str, shard_count: int) -> dict[int, int]:
         if match is None:
             raise invalid("min_position", "must be shard:position, separated by commas")
         shard, position = int(match[1]), int(match[2])
-        if shard > shard_count:
+        if shard >= shard_count:
             raise invalid("min_position", f"there is no shard {shard}")
         positions[shard] = max(position, positions.get(shard, 0))
     return positions

@@ -9,7 +9,7 @@ from typing import NoReturn
 from fastapi import APIRouter
 
 from domain.errors import Problem
-from gateways.rest.routing import MemberRoute
+from gateways.rest.routing import LooseRoute
 
 _UNBUILT = (
     ("GET", "/v1/friend-requests"),
@@ -25,7 +25,7 @@ _UNBUILT = (
     ("GET", "/v1/media/{media_id}"),
 )
 
-router = APIRouter(route_class=MemberRoute, include_in_schema=False)
+router = APIRouter(route_class=LooseRoute, include_in_schema=False)
 
 
 async def _unavailable() -> NoReturn:
