@@ -26,9 +26,9 @@ from eventlog.sqlite_schema import (
 
 _log = structlog.get_logger(__name__)
 
-CHECKPOINT_IDLE_PAGES = 250
+CHECKPOINT_IDLE_PAGES = 500
 """WAL pages (estimated) worth a checkpoint when no flush waits."""
-CHECKPOINT_BUSY_PAGES = 4_000
+CHECKPOINT_BUSY_PAGES = 8_000
 """WAL pages (estimated) at which a checkpoint is made between two flushes of a busy log: 16 MB."""
 _PAGES_PER_COMMIT = 3
 """A commit touches a leaf of the table and of each index; close enough to decide when."""
