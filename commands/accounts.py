@@ -48,6 +48,8 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
 
     refresh: Refresh
     scope: str | None
+    position: str | None = None
+    """The token of the write that opened the session; None for one that was open already."""
 
 
 def user_name(user_id: str) -> str:
@@ -209,7 +211,7 @@ class Accounts:
             await self._refresh.end(tenant, user_id, session_id)
             raise
         await self._end_families(tenant, user_id, answer)
-        return Grant(refresh=refresh, scope=device.scope)
+        return Grant(refresh=refresh, scope=device.scope, position=answer.token)
 
     async def refresh(self, token: str) -> Grant:
         """Both tokens anew.

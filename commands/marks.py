@@ -52,17 +52,18 @@ class ReadMarks:
         """Drop what is still gathered: a mark that was not answered may be lost. Idempotent."""
         await self._tasks.close()
 
-    async def mark(self, caller: Caller, conversation_id: str, seq: int) -> bool:
-        """Mark as read up to `seq`; returns when that is durable, whether anything rose. Raises Problem.
+    async def mark(self, caller: Caller, conversation_id: str, seq: int) -> Answer | None:
+        """Mark as read up to `seq`; returns when that is durable, None if nothing rose. Raises Problem.
 
         A lower mark is no change. A cancelled call leaves the mark gathered.
         """
         if seq <= await self._gate.marks_allowed(caller.tenant, caller.user_id, conversation_id, seq):
-            return False
+            return None
         waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._gather(caller, conversation_id, seq, waiter)
         answer = await waiter
-        return any(getattr(row.event, "conversation_id", None) == conversation_id for row in answer.events)
+        rose = any(getattr(row.event, "conversation_id", None) == conversation_id for row in answer.events)
+        return answer if rose else None
 
     def _gather(self, caller: Caller, conversation_id: str, seq: int, waiter: asyncio.Future[Answer]) -> None:
         user = (caller.tenant, caller.user_id)

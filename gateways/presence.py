@@ -15,8 +15,8 @@ LAST_SEEN_MAX = 200_000
 User = tuple[str, str]
 
 
-class PresenceRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One user's presence; `last_seen` is RFC 3339, absent when never seen since the server started."""
+class PresenceRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One user's presence; `last_seen` is RFC 3339, None when never seen since the server started."""
 
     user_id: str
     online: bool

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import secrets
 from collections import OrderedDict
 from typing import Any
 
@@ -49,6 +51,7 @@ class AccessTokens:
         # A token comes with every call of its session, and verifying it costs more than what a call asks for. Refusals are
         # not kept.
         self._verified: OrderedDict[str, Claims] = OrderedDict()
+        self._numbers = itertools.count(secrets.randbits(48))
         self.lifetime_s = lifetime_s
 
     def issue(
@@ -66,6 +69,8 @@ class AccessTokens:
             "sid": session_id,
             "ten": tenant,
             "typ": TOKEN_TYPE,
+            # Two tokens of one second are two tokens.
+            "jti": f"{next(self._numbers):x}",
         }
         if scope is not None:
             claims["scope"] = scope

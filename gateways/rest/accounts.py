@@ -68,6 +68,8 @@ def _granted(call: Call, grant: Grant, status: int = 201) -> Response:
         "refresh_token": refresh.token,
         "refresh_expires_at": wire_time(refresh.expires_at),
     }
+    if grant.position is not None:
+        data["position"] = grant.position
     return call.answer(data, status)
 
 

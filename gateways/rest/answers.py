@@ -41,6 +41,7 @@ class Session(Data):
     expires_at: Instant
     refresh_token: str
     refresh_expires_at: Instant
+    position: str | None = None
 
 
 class SessionRow(Data):
@@ -247,6 +248,7 @@ class Read(Data):
 
     read_seq: int
     unread: int
+    position: str | None = None
     changed: bool | None = None
 
 
@@ -287,7 +289,7 @@ class PresenceRow(Data):
     user_id: str
     online: bool
     devices: list[str]
-    last_seen: Instant | None = None
+    last_seen: Instant | None
 
 
 class Changed(Data):

@@ -260,10 +260,10 @@ async def unpin_message(call: Changing, conversation_id: IdPath, seq: SeqPath) -
 )
 async def mark_read(call: Plain, conversation_id: IdPath, body: bodies.MarkRead) -> Response:
     """Move the read mark; a lower one changes nothing."""
-    changed = await call.services.read_marks.mark(call.caller, conversation_of(conversation_id), body.seq)
+    answer = await call.services.read_marks.mark(call.caller, conversation_of(conversation_id), body.seq)
     await call.caught_up(None)
     numbers = await call.services.views.inbox.numbers(call.caller.tenant, call.user_id, conversation_id)
     if numbers is None:
         raise Problem("not_found")
     data: dict[str, Any] = {"read_seq": numbers.read_seq, "unread": numbers.unread}
-    return call.answer(data if changed else data | {"changed": False})
+    return call.answer(data | ({"changed": False} if answer is None else {"position": answer.token}))

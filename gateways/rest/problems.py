@@ -12,6 +12,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from domain.errors import STATUS_BY_CODE, FieldError, Problem
@@ -100,6 +101,8 @@ def problem_of(error: BaseException) -> Problem | None:
         return _http_problem(error)
     if isinstance(error, OutcomeUnknownError):
         return Problem("outcome_unknown", "repeat with the same key")
+    if isinstance(error, ClientDisconnect):
+        return Problem("malformed", "the request ended too early")  # nobody reads it
     if isinstance(error, LogUnavailableError | SecretsUnavailableError | TimeoutError):
         return Problem("unavailable", "try again", retry_after_ms=1_000)
     return None

@@ -65,6 +65,22 @@ async def test_lists_that_stand_in_memory_have_pages_too(built: House) -> None:
             assert [error["field"] for error in refused["errors"]] == [wrong.partition("=")[0]]
 
 
+async def test_presence_rows_are_whole(built: House) -> None:
+    ann = await built.person("ann")
+    row = {"user_id": "ann", "online": False, "devices": [], "last_seen": None}
+    assert await ann.get("/v1/presence?users=ann") == [row]
+
+
+async def test_both_tokens_are_new_within_one_second(built: House) -> None:
+    ann = await built.person("ann")
+    assert ann.session["position"]
+    body = {"refresh_token": ann.session["refresh_token"]}
+    renewed = data_of(await built.client.post("/v1/sessions/refresh", json=body))
+    assert renewed["session_id"] == ann.session["session_id"]
+    for name in ("access_token", "refresh_token"):
+        assert renewed[name] != ann.session[name]
+
+
 async def test_every_read_takes_a_position(built: House) -> None:
     ann = await built.person("ann")
     room = await ann.group()

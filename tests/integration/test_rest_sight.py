@@ -98,5 +98,8 @@ async def test_sending_marks_as_read_and_a_lower_mark_is_no_change(built: House)
     assert [await bob.do("PUT", path, {"seq": seq}) for seq in (0, said, own)] == [unchanged] * 3
     assert len(await bob.get("/v1/conversations/me/events")) == head
     later = (await ann.send(room, "news"))["seq"]
-    assert await bob.do("PUT", path, {"seq": later}) == {"read_seq": later, "unread": 0}
+    marked = await bob.do("PUT", path, {"seq": later})
+    assert marked == {"read_seq": later, "unread": 0, "position": marked["position"]}
+    newest = await bob.get(f"/v1/conversations/me/events?after={head}&min_position={marked['position']}")
+    assert [row["data"] for row in newest] == [{"conversation_id": room, "read_seq": later}]
     assert await refused(bob, "PUT", path, {"seq": later + 1}) == "validation_failed seq"
