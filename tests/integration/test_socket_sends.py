@@ -93,6 +93,7 @@ REFUSALS: tuple[tuple[dict[str, object], str], ...] = (
     ({"conversation_id": "g_" + "x" * 30_000}, "not_found"),
     ({}, "validation_failed"),
     ({"to": "bob", "conversation_id": "g_1"}, "validation_failed"),
+    ({"to": "bob", "conversation_id": ""}, "validation_failed"),
     ({"to": "bob", "client_msg_id": ""}, "validation_failed"),
     ({"to": "bob", "client_msg_id": "k" * 129}, "validation_failed"),
     ({"to": "bob", "client_msg_id": "k\u0000"}, "validation_failed"),
