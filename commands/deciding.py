@@ -26,6 +26,7 @@ def decide(order: Order, hot: Hot, now: int, limits: Limits, codec: EventCodec) 
         unknown_users=order.unknown_users,
         older=order.older,
         unseen=order.unseen,
+        written=order.written,
     )
     try:
         events = hot.aggregate.decide(hot.tentative, order.command, context)

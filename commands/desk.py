@@ -24,7 +24,7 @@ from domain.conversation import (
 )
 from domain.direct import BlockUser, OpenDirect, UnblockUser
 from domain.errors import Problem
-from domain.event import Command, Message, Place
+from domain.event import Command, Message, Place, Written
 from domain.group import AddMembers, CreateGroup, GroupState
 from domain.streams import qualified, split, user_stream
 
@@ -42,6 +42,10 @@ class OlderMessages(Protocol):
 
     async def unseen(self, tenant: str, user_id: str, places: Sequence[Place]) -> frozenset[Place]:
         """Those of `places` that are no message which the user may see; caught up as above. Raises Problem(`unavailable`)."""
+        ...
+
+    async def written(self, stream: str, seq: int) -> Written | None:
+        """What the message says; caught up as above. Raises Problem(`unavailable`)."""
         ...
 
 
@@ -140,8 +144,10 @@ class Desk:
             known = command.to is None or user_stream(order.tenant, command.to) in self._known_users
             aimed = command.reply_to is None or self._in_view(order, command.reply_to)
             return known and aimed and not forwarded(command.content)
+        if isinstance(command, EditMessage):
+            return False  # What the message says now is not in memory.
         if isinstance(command, _AIMED):
-            return self._in_view(order, command.seq) and not _forwarded_by(command)
+            return self._in_view(order, command.seq)
         return all(user_stream(order.tenant, user) in self._known_users for user in _users_of(command))
 
     def _in_view(self, order: Order, seq: int) -> bool:
@@ -157,6 +163,8 @@ class Desk:
             order.unknown_users = await self._unknown_users(order)
             order.older = await self._older_messages(order)
             order.unseen = await self._unseen(order)
+            if isinstance(order.command, EditMessage):
+                order.written = await self._older.written(order.stream, order.command.seq)
         except Problem as problem:
             order.answer(problem)
         except BaseException:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from commands.caller import Answer
 from domain.aggregates import Aggregate, State
 from domain.errors import Problem
-from domain.event import Command, Event, Message, Place
+from domain.event import Command, Event, Message, Place, Written
 from eventlog.record import Draft, Trace
 
 Done = Callable[[Answer | Problem], None]
@@ -26,6 +26,7 @@ class Order:
     __slots__ = (
         "actor", "arrived_at", "attempts", "client_keyed", "command", "deadline", "done", "importing", "key",
         "looked_up", "number", "older", "payload_digest", "stream", "tenant", "trace", "unknown_users", "unseen",
+        "written",
     )  # fmt: skip
 
     def __init__(
@@ -43,6 +44,7 @@ class Order:
         unknown_users: frozenset[str] = NO_USERS,
         older: Mapping[int, Message] = NO_OLDER,
         unseen: frozenset[Place] = NO_PLACES,
+        written: Written | None = None,
         trace: Trace | None = None,
     ) -> None:
         self.tenant = tenant
@@ -57,6 +59,7 @@ class Order:
         self.unknown_users = unknown_users
         self.older = older
         self.unseen = unseen
+        self.written = written
         self.trace = trace
         self.number = 0
         self.arrived_at = 0

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import msgspec
 
 from domain import text
-from domain.content import Forward, parse_content
+from domain.content import Forward, canonical, parse_content
 from domain.errors import Problem, invalid
-from domain.event import Command, Context, Event, Message
+from domain.event import Command, Context, Event, Message, Written
 from domain.talk import (
     MessageEdited,
     MessagePinned,
@@ -225,7 +225,14 @@ def _edit(talk: Talk, command: EditMessage, context: Context, rights: Rights) ->
     if context.now - message.at > window_s * 1000:
         raise Problem("forbidden", "the time for editing is over")
     _check_content(command.content, context)
+    written = context.written
+    if written is not None and written.edited_seq == message.edited_seq and _same(written, command):
+        return ()
     return (MessageEdited(actor=context.actor, at=context.now, target=command.seq, content=command.content),)
+
+
+def _same(written: Written, command: EditMessage) -> bool:
+    return canonical(written.content) == canonical(command.content)
 
 
 def _recall(talk: Talk, command: RecallMessage, context: Context, rights: Rights) -> tuple[Event, ...]:

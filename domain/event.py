@@ -84,6 +84,15 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     recalled: bool = False
     reactions: immutables.Map[str, frozenset[str]] = immutables.Map()
     """Emoji to the users that reacted with it; an emoji without users is absent."""
+    edited_seq: int = 0
+    """The seq of its last edit, 0 without one."""
+
+
+class Written(msgspec.Struct, frozen=True, kw_only=True):
+    """What a message says since the edit with seq `edited_seq` (0: since it was posted)."""
+
+    edited_seq: int
+    content: msgspec.Raw
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,7 +103,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     command add a suffix. `unknown_users` are those user ids among the command's that do not exist. `older`
     holds messages that the command aims at and that may lie before the hot window, by seq, as the timeline
     shows them at a position not older than the window's start. `unseen` are those places (conversation id,
-    seq) among the command's that are no message which the actor may see.
+    seq) among the command's that are no message which the actor may see. `written` is what the message that an
+    edit aims at says, at least as new as what is durable.
     """
 
     tenant: str
@@ -106,3 +116,4 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     unknown_users: frozenset[str] = frozenset()
     older: Mapping[int, Message] = {}
     unseen: frozenset[Place] = frozenset()
+    written: Written | None = None

@@ -33,8 +33,8 @@ HEAD = "head"
 _DIGEST_BYTES = 16
 
 SCHEMAS: Mapping[StreamKind, int] = {
-    StreamKind.GROUP: 2,
-    StreamKind.DIRECT: 1,
+    StreamKind.GROUP: 3,
+    StreamKind.DIRECT: 2,
     StreamKind.USER: 1,
     StreamKind.INBOX: 1,
     StreamKind.TENANT: 1,

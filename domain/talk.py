@@ -152,6 +152,13 @@ def _posted(talk: Talk, event: MessagePosted, seq: int) -> Talk:
     return Talk(event.ordinal, talk.window_start, start, young.set(seq, message), talk.old, talk.pins)
 
 
+def _edited(talk: Talk, event: MessageEdited, seq: int) -> Talk:
+    message = talk.message(event.target)
+    if message is None:
+        return talk
+    return _with(talk, event.target, msgspec.structs.replace(message, edited_seq=seq))
+
+
 def _recalled(talk: Talk, event: MessageRecalled, _seq: int) -> Talk:
     pins = talk.pins - {event.target}
     talk = msgspec.structs.replace(talk, pins=pins) if pins != talk.pins else talk
@@ -198,6 +205,7 @@ _NO_REACTIONS: immutables.Map[str, frozenset[str]] = immutables.Map()
 _NOBODY: frozenset[str] = frozenset()
 _APPLY: dict[type[Event], Callable[[Talk, Any, int], Talk]] = {
     MessagePosted: _posted,
+    MessageEdited: _edited,
     MessageRecalled: _recalled,
     ReactionAdded: _reacted,
     ReactionRemoved: _unreacted,

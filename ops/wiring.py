@@ -23,7 +23,7 @@ from commands.passwords import Passwords
 from commands.reactions import Reactions
 from commands.refresh import RefreshTokens
 from domain.aggregates import EVENT_CLASSES
-from domain.event import Message, Place
+from domain.event import Message, Place, Written
 from domain.streams import split
 from eventlog.bus import Bus
 from eventlog.checkpoints import FileCheckpoint
@@ -109,6 +109,13 @@ class _OlderMessages:
         assert self.views is not None
         await self.views.caught_up(self._node.head_positions())
         return await self.views.timeline.unseen(tenant, user_id, places)
+
+    async def written(self, stream: str, seq: int) -> Written | None:
+        """See `commands.desk.OlderMessages`."""
+        assert self.views is not None
+        tenant, name = split(stream)
+        await self.views.caught_up(self._node.head_positions())
+        return await self.views.timeline.written(tenant, name, seq)
 
 
 async def _server_key(store: Secrets, name: str) -> bytes:

@@ -9,14 +9,21 @@ import immutables
 import msgspec
 
 from domain.errors import Problem, invalid
-from domain.event import Message, Place
+from domain.event import Message, Place, Written
 from domain.streams import StreamKind, qualified, shard_of, split
 from eventlog.record import Recorded
 from projections import pages
 from projections.access import Access, access_from, access_of
 from projections.conversations import apply_conversation
 from projections.cursors import cursor_of, place_of
-from projections.messages import apply_message, apply_posted, decode_message, edits_of, message_row
+from projections.messages import (
+    apply_message,
+    apply_posted,
+    decode_edit,
+    decode_message,
+    edits_of,
+    message_row,
+)
 from projections.numbers import own_message
 from projections.projection import kind_of
 from projections.reading import LIMIT_DEFAULT, Freshen, Names, Reader, Reads, Source, checked_limit
@@ -200,6 +207,23 @@ class Timeline(Reader):
             lambda snapshot: self._older(snapshot, qualified(tenant, conversation_id), seq)
         )
 
+    async def written(self, tenant: str, conversation_id: str, seq: int) -> Written | None:
+        """What a message says, recalled or not; None: `seq` is no message."""
+
+        def answer(snapshot: Snapshot) -> Written | None:
+            stream = qualified(tenant, conversation_id)
+            row, state = snapshot.get(EVENTS, (stream, seq)), snapshot.get(STATES, (stream, seq))
+            if row is None or row[3] is None:
+                return None
+            edited_seq = state[2] if state is not None and isinstance(state[2], int) else 0
+            edit = snapshot.get(EVENTS, (stream, edited_seq)) if edited_seq else None
+            if edit is None:
+                return Written(edited_seq=0, content=decode_message(bytes(pages.wire_of(row))).data.content)
+            content = decode_edit(bytes(pages.wire_of(edit))).data.content
+            return Written(edited_seq=edited_seq, content=content)
+
+        return await self._read(answer)
+
     async def unseen(self, tenant: str, user_id: str, places: Sequence[Place]) -> frozenset[Place]:
         """Those of `places` that are no message which the user may see."""
 
@@ -261,6 +285,7 @@ class Timeline(Reader):
             ordinal=event.data.ordinal,
             recalled=recalled,
             reactions=reactions,
+            edited_seq=state[2] if state is not None and isinstance(state[2], int) else 0,
         )
         return message, position
 

@@ -22,7 +22,7 @@ from commands.reactions import Reactions
 from commands.refresh import RefreshTokens
 from commands.settings import NodeSettings
 from domain.aggregates import EVENT_CLASSES
-from domain.event import Message, Place
+from domain.event import Message, Place, Written
 from domain.streams import split
 from eventlog.bus import Bus
 from eventlog.codec import EventCodec
@@ -89,6 +89,12 @@ class Older:
         """What is no message for the user."""
         await self.views.caught_up(self.node.head_positions())
         return await self.views.timeline.unseen(tenant, user_id, places)
+
+    async def written(self, stream: str, seq: int) -> Written | None:
+        """What a message says."""
+        tenant, name = split(stream)
+        await self.views.caught_up(self.node.head_positions())
+        return await self.views.timeline.written(tenant, name, seq)
 
 
 class Person:

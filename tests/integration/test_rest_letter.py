@@ -154,6 +154,6 @@ async def test_content_passes_as_it_was_written(built: House) -> None:
     sent = data_of(await built.client.post(messages, content=body, headers=headers))
     shown = (await ann.call("GET", f"{messages}/{sent['seq']}")).text
     assert CONTENT in shown
-    edit = f'{{"content": {CONTENT.replace("1.10", "1.100")}}}'.encode()
+    edit = f'{{"content": {CONTENT.replace("1.10", "7.100")}}}'.encode()
     data_of(await built.client.patch(f"{messages}/{sent['seq']}", content=edit, headers=headers))
-    assert "1.100" in (await ann.call("GET", f"{messages}/{sent['seq']}")).text
+    assert "7.100" in (await ann.call("GET", f"{messages}/{sent['seq']}")).text

@@ -88,6 +88,24 @@ async def test_only_what_one_may_see_is_passed_on(built: House) -> None:
     assert problem_of(answer)["code"] == "validation_failed"
 
 
+async def test_an_edit_to_what_it_says_already_is_no_change(built: House) -> None:
+    ann = await built.person("ann")
+    room = await ann.group()
+    seq = (await ann.send(room, "v1"))["seq"]
+    path = f"/v1/conversations/{room}/messages/{seq}"
+
+    def body(text: str, **more: str) -> dict[str, Any]:
+        return {"content": {"text": text, **more, "kind": "text"}}
+
+    assert await ann.do("PATCH", path, body("v1"), key="k") == {"changed": False}
+    second = await ann.do("PATCH", path, body("v2"), key="k")
+    assert await ann.do("PATCH", path, body("v2"), key="k") == second | {"replayed": True}
+    assert await ann.do("PATCH", path, body("v2")) == {"changed": False}
+    assert "seq" in await ann.do("PATCH", path, body("v1"))
+    assert [row["content"]["text"] for row in await ann.get(f"{path}/edits")] == ["v1", "v2"]
+    assert "edited_at" in await ann.get(path)
+
+
 async def test_sending_marks_as_read_and_a_lower_mark_is_no_change(built: House) -> None:
     ann, bob = await built.person("ann"), await built.person("bob")
     room = await ann.group("bob")

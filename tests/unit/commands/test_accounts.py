@@ -14,7 +14,7 @@ from commands.desk import Desk
 from commands.passwords import Passwords
 from commands.refresh import RefreshTokens
 from domain.errors import Problem
-from domain.event import Message, Place
+from domain.event import Message, Place, Written
 from domain.streams import user_stream
 from eventlog.secrets import MemorySecrets
 from tests.faulty_log import Fault
@@ -35,6 +35,10 @@ class NoOlderMessages:
     async def unseen(self, tenant: str, user_id: str, places: Sequence[Place]) -> frozenset[Place]:
         """See `commands.desk.OlderMessages`."""
         return frozenset(places)
+
+    async def written(self, stream: str, seq: int) -> Written | None:
+        """See `commands.desk.OlderMessages`."""
+        return None
 
 
 class Office:
