@@ -189,7 +189,7 @@ async def _gateway(
     stack.callback(sessions.close)
     app_keys = AppKeys(desk, store, now_ms)
     presence = Presence(now_ms)
-    limits = settings.limit_settings()
+    limits, bounds = settings.limit_settings(), settings.node_settings().limits
     socket_desk, pusher = _socket_side(settings, log, bus, desk, marks, sessions, views, presence, stack)
     stopping = asyncio.Event()
     registry = CollectorRegistry()
@@ -207,6 +207,8 @@ async def _gateway(
             registration_open=settings.registration_open,
             shard_count=settings.shards,
             version=version("minutebook"),
+            recall_window_s=bounds.recall_window_s,
+            edit_window_s=bounds.edit_window_s,
         ),
         server_secret=await _server_key(store, "invites"),
         now_ms=now_ms,

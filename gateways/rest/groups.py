@@ -64,6 +64,10 @@ async def get_group(call: Reading, group_id: IdPath) -> Response:
     row = await call.services.views.timeline.group(call.caller.tenant, call.user_id, group_of(group_id))
     if row is None:
         raise Problem("not_found")
+    if "my_role" in row:
+        settings = call.services.settings
+        windows = {"recall_window_s": settings.recall_window_s, "edit_window_s": settings.edit_window_s}
+        row = windows | row
     return call.answer(row)
 
 

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestSettings:
-    """What can be set about the face. `origins`: allowed for CORS; empty: same origin only."""
+    """What can be set about the face. `origins`: allowed for CORS; empty: same origin only.
+
+    The windows are those of groups that have none of their own.
+    """
 
     origins: Sequence[str] = ()
     body_bytes_max: int = BODY_BYTES_MAX
@@ -31,6 +34,8 @@ class RestSettings:
     tenant: str = "default"
     shard_count: int = 64
     version: str = "1"
+    recall_window_s: int = 120
+    edit_window_s: int = 86_400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,6 +65,21 @@ async def test_lists_that_stand_in_memory_have_pages_too(built: House) -> None:
             assert [error["field"] for error in refused["errors"]] == [wrong.partition("=")[0]]
 
 
+async def test_a_group_shows_the_windows_in_force(built: House) -> None:
+    ann = await built.person("ann")
+    path = f"/v1/groups/{await ann.group()}"
+
+    async def windows() -> tuple[int, int]:
+        row = await ann.get(path)
+        return row["recall_window_s"], row["edit_window_s"]
+
+    assert await windows() == (120, 86_400)
+    await ann.do("PATCH", path, {"recall_window_s": 0, "edit_window_s": 60})
+    assert await windows() == (0, 60)
+    await ann.do("PATCH", path, {"recall_window_s": None})
+    assert await windows() == (120, 60)
+
+
 async def test_presence_rows_are_whole(built: House) -> None:
     ann = await built.person("ann")
     row = {"user_id": "ann", "online": False, "devices": [], "last_seen": None}
