@@ -55,6 +55,11 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
         """The user's name in the membership rows."""
         return qualified(self.tenant, self.user_id)
 
+    @property
+    def whole(self) -> bool:
+        """Whether all that happens to a message that the user sees is seen too: one range, which is open."""
+        return len(self.ranges) == 1 and self.ranges[0].last is None
+
     def sees(self, seq: int) -> bool:
         """Whether the event `seq` may be shown."""
         return seq <= self.head and any(

@@ -11,7 +11,7 @@ from domain.streams import StreamKind, qualified, split
 from eventlog.record import Recorded
 from projections.access import Access
 from projections.projection import kind_of
-from projections.store import Row, Snapshot, UnitOfWork, Value
+from projections.store import SCAN_ROWS_MAX, Row, Snapshot, UnitOfWork, Value
 from projections.tables import (
     EDITS,
     EVENTS,
@@ -112,10 +112,10 @@ def _unreacted(view: UnitOfWork, row: Recorded, _seq: int, event: Any) -> None:
     _put_state(view, state, {_KINDS: _encode(kinds)})
 
 
-def _pinned(view: UnitOfWork, row: Recorded, _seq: int, event: Any) -> None:
+def _pinned(view: UnitOfWork, row: Recorded, seq: int, event: Any) -> None:
     state = _state(view, row.stream, event.target)
     if not state[_RECALLED]:
-        _put_state(view, state, {_PINNED: int(event.TYPE == "message_pinned")})
+        _put_state(view, state, {_PINNED: seq if event.TYPE == "message_pinned" else 0})
 
 
 def _state(view: UnitOfWork, stream: str, seq: int) -> Row:
@@ -265,7 +265,9 @@ def _shown(
         content, edited_at = edit_event.data.content, edit_event.at
     if recalled:
         return NULL, edited_at, True, False, []
-    return content, edited_at, False, bool(pinned), _reactions(snapshot, access, event.seq, _kinds(state))
+    assert isinstance(pinned, int)
+    seen_pinned = bool(pinned) and access.sees(pinned)
+    return content, edited_at, False, seen_pinned, _reactions(snapshot, access, event.seq, _kinds(state))
 
 
 def _visible_edit(snapshot: Snapshot, access: Access, target: int, edit_seq: int) -> int | None:
@@ -279,7 +281,16 @@ def _visible_edit(snapshot: Snapshot, access: Access, target: int, edit_seq: int
     return None
 
 
+def shows_newest_text(snapshot: Snapshot, access: Access, seq: int) -> bool:
+    """Whether the caller sees what the message says now: an ex-member does not see what was edited after he left."""
+    state = snapshot.get(STATES, (access.stream, seq))
+    edit_seq = None if state is None else state[_EDIT_SEQ]
+    return not isinstance(edit_seq, int) or access.sees(edit_seq)
+
+
 def _reactions(snapshot: Snapshot, access: Access, seq: int, kinds: Mapping[str, int]) -> list[Reaction]:
+    if not access.whole:
+        return [row for emoji in kinds if (row := _seen_reaction(snapshot, access, seq, emoji)) is not None]
     rows = []
     for emoji, count in kinds.items():
         first = snapshot.scan(
@@ -292,6 +303,27 @@ def _reactions(snapshot: Snapshot, access: Access, seq: int, kinds: Mapping[str,
         mine = snapshot.get(REACTIONS, (access.stream, seq, emoji, access.member)) is not None
         rows.append(Reaction(emoji, count, users, mine))
     return rows
+
+
+def _seen_reaction(snapshot: Snapshot, access: Access, seq: int, emoji: str) -> Reaction | None:
+    """As those see it whose ranges end or have holes: without who reacted outside of them."""
+    seen: list[str] = []
+    after: int | None = None
+    while rows := snapshot.scan(
+        REACTIONS,
+        (access.stream, seq, emoji),
+        index=("stream", "target", "emoji", "seq"),
+        after=after,
+        limit=SCAN_ROWS_MAX,
+    ):
+        for row in rows:
+            after = row[4] if isinstance(row[4], int) else 0
+            if access.sees(after):
+                seen.append(str(row[3]))
+    if not seen:
+        return None
+    users = [split(member)[1] for member in seen[:REACTION_USERS_SHOWN]]
+    return Reaction(emoji, len(seen), users, access.member in seen)
 
 
 def edits_of(snapshot: Snapshot, access: Access, seq: int, posted: bytes) -> list[msgspec.Raw]:

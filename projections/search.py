@@ -15,7 +15,7 @@ from domain.streams import StreamKind, qualified
 from eventlog.record import Recorded
 from projections.access import Access, access_from
 from projections.cursors import cursor_of, place_of
-from projections.messages import message_row
+from projections.messages import message_row, shows_newest_text
 from projections.reading import LIMIT_DEFAULT, Freshen, Reads, Source, checked_limit
 from projections.shapes import Page
 from projections.store import Phrase, Row, Schema, Snapshot, Table, Text, TextQuery, UnitOfWork
@@ -230,6 +230,8 @@ class _Looking:
         stored = self._timeline.get(EVENTS, (stream, seq))
         if stored is None or stored[3] is None:
             return None
+        if not access.whole and not shows_newest_text(self._timeline, access, _int(seq)):
+            return None  # What was found is not what this user sees.
         assert isinstance(stored[4], bytes)
         shown = message_row(self._timeline, access, stored[4], with_conversation=True)
         return (

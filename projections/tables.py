@@ -57,7 +57,8 @@ STATES = Table(
     ),
     key_size=2,
 )
-"""What became of a message after it was posted; untouched messages have no row. `kinds`: JSON of emoji to number of users, in order."""
+"""What became of a message after it was posted; untouched messages have no row. `pinned`: the seq of its pinning or 0; `kinds`: JSON of
+emoji to number of users, in order."""
 EDITS = Table(name="edits", columns=("stream text", "target int", "seq int", "previous int"), key_size=3)
 """The edits of a message, each with the seq of the edit before it."""
 REACTIONS = Table(
@@ -76,7 +77,7 @@ MENTIONS_OF_ALL = Table(name="mentions_of_all", columns=("stream text", "seq int
 
 TIMELINE = Schema(
     name="timeline",
-    version=2,
+    version=3,
     tables=(
         EVENTS, CONVERSATIONS, MEMBERS, OWN_MESSAGES, STATES, EDITS, REACTIONS, RECALLS, MENTIONS, MENTIONS_OF_ALL,
     ),

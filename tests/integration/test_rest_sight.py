@@ -64,6 +64,38 @@ async def test_what_was_seen_before_leaving_can_still_be_aimed_at(built: House) 
     assert await refused(bob, "PUT", f"{messages}/{missed}/reactions/x") == "not_found"
 
 
+async def test_an_ex_member_learns_nothing_that_came_later(built: House) -> None:
+    ann, bob = await built.person("ann"), await built.person("bob")
+    room = await ann.group("bob", join="open")
+    seq = (await ann.send(room, "before"))["seq"]
+    message = f"/v1/conversations/{room}/messages/{seq}"
+    for person, emoji in ((ann, "a"), (bob, "b")):
+        await person.do("PUT", f"{message}/reactions/{emoji}")
+    await bob.do("POST", f"/v1/groups/{room}/leave")
+    left = await bob.get(message)
+    assert [(row["emoji"], row["count"], row["mine"]) for row in left["reactions"]] == [
+        ("a", 1, False),
+        ("b", 1, True),
+    ]
+    await built.person("cem")
+    cem = await built.log_in("cem", "d2")
+    await cem.do("POST", f"/v1/groups/{room}/join")
+    for emoji in ("a", "c"):
+        await cem.do("PUT", f"{message}/reactions/{emoji}")
+    await ann.do("PUT", f"{message}/pin")
+    await ann.do("PATCH", message, {"content": {"kind": "text", "text": "afterwards"}})
+    assert await bob.get(message) == left
+    assert await bob.get(f"{message}/edits") == []
+    assert await bob.get("/v1/search?query=afterwards") == []
+    assert len(await cem.get("/v1/search?query=afterwards")) == 1
+    # Who comes back to a visible history sees all of it.
+    await bob.do("POST", f"/v1/groups/{room}/join")
+    shown = await bob.get(message)
+    assert [(row["emoji"], row["count"]) for row in shown["reactions"]] == [("a", 2), ("b", 1), ("c", 1)]
+    assert (shown["pinned"], shown["content"]["text"]) == (True, "afterwards")
+    assert len(await bob.get("/v1/search?query=afterwards")) == 1
+
+
 async def test_only_what_one_may_see_is_passed_on(built: House) -> None:
     ann, bob, cem = [await built.person(name) for name in ("ann", "bob", "cem")]
     room, elsewhere = await ann.group("bob"), await cem.group("ann")
