@@ -126,13 +126,12 @@ class Directory(Reader):
 
     async def blocked(self, tenant: str, one: str, other: str) -> bool:
         """Whether a block stands between the two, either way."""
+        return await self._read(lambda snapshot: blocked_between(snapshot, tenant, one, other))
 
-        def answer(snapshot: Snapshot) -> bool:
-            return any(
-                snapshot.get(BLOCKS, (tenant, *pair)) is not None for pair in ((one, other), (other, one))
-            )
 
-        return await self._read(answer)
+def blocked_between(snapshot: Snapshot, tenant: str, one: str, other: str) -> bool:
+    """Whether a block stands between the two, either way."""
+    return any(snapshot.get(BLOCKS, (tenant, *pair)) is not None for pair in ((one, other), (other, one)))
 
 
 def _found_users(snapshot: Snapshot, tenant: str, query: str, after: str | None, limit: int) -> list[Row]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from projections.access import access_from
-from projections.directory import BLOCKS
+from projections.directory import blocked_between
 from projections.reading import Reader, Reads, Source
 from projections.store import Snapshot
 from projections.timeline import memberships
@@ -19,13 +19,16 @@ class Sight(Reader):
         self._directory = directory
 
     async def visible(self, tenant: str, user_id: str, others: Sequence[str]) -> list[str]:
-        """Those of `others` whose presence the user may see, in the order given. One read, however many are named."""
+        """Those of `others` whose presence the user may see, and who may see his, in the order given.
+
+        One read, however many are named.
+        """
 
         def answer(snapshot: Snapshot) -> list[str]:
             groups = _groups_of(snapshot, tenant, user_id)
             met = [other for other in others if other == user_id or _is_in(snapshot, groups, tenant, other)]
             with self._directory().snapshot() as directory:
-                return [other for other in met if not _blocked(directory, tenant, user_id, other)]
+                return [other for other in met if not blocked_between(directory, tenant, user_id, other)]
 
         return await self._read(answer)
 
@@ -41,8 +44,3 @@ def _groups_of(snapshot: Snapshot, tenant: str, user_id: str) -> frozenset[str]:
 def _is_in(snapshot: Snapshot, groups: frozenset[str], tenant: str, user_id: str) -> bool:
     """Whether the user is in one of these groups now."""
     return any(row[7] is None and row[0] in groups for row in memberships(snapshot, tenant, user_id))
-
-
-def _blocked(snapshot: Snapshot, tenant: str, one: str, other: str) -> bool:
-    """Whether a block stands between the two, either way."""
-    return any(snapshot.get(BLOCKS, (tenant, *pair)) is not None for pair in ((one, other), (other, one)))

@@ -134,30 +134,16 @@ class Hints:
 
     async def _tell_presence(self, tenant: str, user_id: str, watchers: tuple[SocketSession, ...]) -> None:
         await self._desk.views.caught_up(self._desk.head_positions())
-        groups = await self._groups_of(tenant, user_id)
+        askers = dict.fromkeys(session.user[1] for session in watchers)
+        visible = frozenset(await self._desk.views.sight.visible(tenant, user_id, tuple(askers)))
         for session in watchers:
-            if await self._may_see(session, user_id, groups) and user_id in session.presence_users:
+            if session.user[1] in visible and user_id in session.presence_users:
                 # As it stands now: two changes may overtake each other on their way here, the last word is the same.
                 session.hint(self._presence_frame(tenant, user_id))
 
     def _presence_frame(self, tenant: str, user_id: str) -> bytes:
         row = msgspec.to_builtins(self._desk.presence.row(tenant, user_id))
         return self.frame({"op": "presence", "last_seen": None, **row})
-
-    async def _groups_of(self, tenant: str, user_id: str) -> frozenset[str]:
-        accesses = await self._desk.views.timeline.user_conversations(tenant, user_id)
-        return frozenset(
-            access.stream for access in accesses.values() if access.current and access.kind == "group"
-        )
-
-    async def _may_see(self, session: SocketSession, user_id: str, groups: frozenset[str]) -> bool:
-        """Members of a common group may, unless one blocks the other; everybody may see himself."""
-        tenant, asker = session.user
-        if asker == user_id:
-            return True
-        return not groups.isdisjoint(session.streams) and not await self._desk.views.directory.blocked(
-            tenant, asker, user_id
-        )
 
     def _unwatch(self, session: SocketSession) -> None:
         tenant = session.user[0]
