@@ -24,7 +24,7 @@ from domain.inbox import (
     ReflectSessionOpened,
     ReflectUnblock,
 )
-from domain.streams import split
+from domain.streams import owner_of, split
 from domain.user import UserProfileChanged, UserSessionClosed, UserSessionOpened
 from eventlog.bus import Bus
 from eventlog.codec import EventCodec
@@ -191,7 +191,7 @@ Reflection = tuple[str, Command]
 
 
 def _owner(row: Recorded) -> str:
-    return split(row.stream)[1].removeprefix("user:")
+    return owner_of(row.stream)[1]
 
 
 def _profile(row: Recorded) -> Reflection:

@@ -17,7 +17,7 @@ from typing_extensions import override
 from domain import text
 from domain.errors import Problem, invalid
 from domain.event import Command, Context, Event, State
-from domain.streams import split
+from domain.streams import owner_of
 from domain.user import ProfileChanges
 
 SYSTEM = "system"
@@ -144,7 +144,7 @@ class InboxState(State, frozen=True, kw_only=True):
     @property
     def user_id(self) -> str:
         """Whose inbox it is."""
-        return split(self.stream)[1].removeprefix("inbox:")
+        return owner_of(self.stream)[1]
 
     @property
     @override

@@ -61,6 +61,12 @@ def split(stream: str) -> tuple[str, str]:
     return (tenant, name) if slash else (DEFAULT_TENANT, name)
 
 
+def owner_of(stream: str) -> tuple[str, str]:
+    """(tenant, user id) of the stream of an account or an inbox."""
+    tenant, name = split(stream)
+    return tenant, name.partition(":")[2]
+
+
 def shard_of(stream: str, shard_count: int) -> int:
     """The shard of a stream: first 8 bytes of BLAKE2b(tenant, 0x00, name) mod S; control streams are
     pinned.

@@ -16,7 +16,7 @@ from msgspec import UNSET, UnsetType
 from domain import text
 from domain.errors import Problem, invalid
 from domain.event import Command, Context, Event, State
-from domain.streams import split
+from domain.streams import owner_of
 
 BIO_LENGTH_MAX = 1_024
 FriendPolicy = Literal["any", "confirm", "none"]
@@ -135,7 +135,7 @@ class UserState(State, frozen=True, kw_only=True):
     @property
     def user_id(self) -> str:
         """Whose account it is."""
-        return split(self.stream)[1].removeprefix("user:")
+        return owner_of(self.stream)[1]
 
 
 def initial(stream: str) -> UserState:

@@ -11,7 +11,7 @@ import msgspec
 
 from commands.caller import Caller
 from commands.desk import Desk
-from domain.streams import split
+from domain.streams import owner_of
 from domain.user import SessionEnd, UserSessionClosed, UserSessionOpened, UserState
 from eventlog.bus import Bus
 from eventlog.record import Committed
@@ -129,9 +129,9 @@ class Sessions:
             for row in committed.events:
                 event = row.event
                 if type(event) is UserSessionClosed:
-                    self._end((*_user_of(row.stream), event.session_id), event.reason)
+                    self._end((*owner_of(row.stream), event.session_id), event.reason)
                 elif type(event) is UserSessionOpened:
-                    key = (*_user_of(row.stream), event.session_id)
+                    key = (*owner_of(row.stream), event.session_id)
                     self._remember(key, event.device_kind, event.scope, committed.commit.at)
 
     def _end(self, key: SessionKey, reason: SessionEnd) -> None:
@@ -141,8 +141,3 @@ class Sessions:
             self._closed.popitem(last=False)
         for callback in tuple(self._callbacks):
             callback(*key, reason)
-
-
-def _user_of(stream: str) -> tuple[str, str]:
-    tenant, name = split(stream)
-    return tenant, name.removeprefix("user:")

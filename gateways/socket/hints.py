@@ -12,7 +12,7 @@ from domain.direct import DirectState
 from domain.errors import Problem, invalid
 from domain.group import GroupState
 from domain.inbox import ReadMarked
-from domain.streams import StreamKind, kind_of, qualified, split
+from domain.streams import StreamKind, kind_of, owner_of, qualified, split
 from domain.text import is_user_id
 from eventlog.record import Recorded
 from gateways.sending import conversation_name
@@ -196,8 +196,5 @@ class Hints:
         self._numbers.touched(stream, row)
         event = row.event
         if isinstance(event, ReadMarked):
-            tenant, name = split(stream)
             mark = {"read": event.read_seq}
-            self._desk.start(
-                self._tell_receipt, tenant, name.removeprefix("inbox:"), event.conversation_id, mark
-            )
+            self._desk.start(self._tell_receipt, *owner_of(stream), event.conversation_id, mark)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from domain.inbox import ConversationSettingsChanged, ReadMarked
-from domain.streams import qualified, split
+from domain.streams import owner_of, qualified, split
 from domain.talk import MessagePosted, MessageRecalled
 from eventlog.record import Recorded
 from gateways.socket.websocket import encode_text_frame
@@ -58,8 +58,7 @@ class InboxNumbers:
                 self._streams[stream] = None
                 self._tell_later()
         elif isinstance(event, ReadMarked | ConversationSettingsChanged):
-            tenant, name = split(stream)
-            user_id = name.removeprefix("inbox:")
+            tenant, user_id = owner_of(stream)
             if self._desk.interest.sessions_of(tenant, user_id) and len(self._own) < DIRTY_MAX:
                 self._own[tenant, user_id, event.conversation_id] = None
                 self._tell_later()

@@ -12,7 +12,7 @@ from domain.direct import DirectOpened
 from domain.event import Event
 from domain.group import GroupCreated, GroupDissolved, MemberAdded, MemberLeft, MemberRemoved
 from domain.inbox import ConversationSettingsChanged, ReadMarked
-from domain.streams import split
+from domain.streams import owner_of, split
 from domain.talk import MessagePosted, MessageRecalled
 from domain.user import UserSessionClosed
 from eventlog.record import Committed, Recorded
@@ -58,8 +58,7 @@ class Pusher:
     def _private(self, row: Recorded) -> None:
         event = row.event
         if isinstance(event, UserSessionClosed):
-            tenant, name = split(row.stream)
-            for session in tuple(self._interest.sessions_of(tenant, name.removeprefix("user:"))):
+            for session in tuple(self._interest.sessions_of(*owner_of(row.stream))):
                 if session.session_id == event.session_id:
                     session.end(replaced=event.reason == "replaced")
 
@@ -67,7 +66,7 @@ class Pusher:
         stream = row.stream
         tenant, name = split(stream)
         if name.startswith("inbox:"):
-            self._to_user(row, tenant, name.removeprefix("inbox:"))
+            self._to_user(row, *owner_of(stream))
             return
         event = row.event
         self._begin_listening(tenant, stream, event)
