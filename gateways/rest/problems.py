@@ -78,12 +78,17 @@ def problem_response(problem: Problem, request_id: str, headers: Mapping[str, st
     if problem.code == "unauthenticated":
         sent.setdefault("WWW-Authenticate", 'Bearer realm="minutebook"')
     if problem.retry_after_ms is not None:
-        sent["Retry-After"] = str(max(1, math.ceil(problem.retry_after_ms / 1000)))
+        sent["Retry-After"] = retry_after(problem.retry_after_ms)
     if problem.code in {"too_large", "headers_too_large"}:
         # What is left of the request is not read: the connection ends with the answer.
         sent["Connection"] = "close"
     body = msgspec.json.encode(problem_document(problem, request_id))
     return Response(body, problem.status, headers=sent, media_type=PROBLEM_TYPE)
+
+
+def retry_after(milliseconds: int) -> str:
+    """The `Retry-After` header: whole seconds, at least one."""
+    return str(max(1, math.ceil(milliseconds / 1000)))
 
 
 def request_id_of(request: Request) -> str:

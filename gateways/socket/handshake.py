@@ -5,8 +5,6 @@ Checking is the `websockets` library's sans-io core; nothing of it outlives the 
 
 from __future__ import annotations
 
-import math
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -20,7 +18,8 @@ from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
 from domain.errors import Problem
-from gateways.rest.problems import problem_document
+from gateways.rest.edge import new_request_id
+from gateways.rest.problems import problem_document, retry_after
 
 if TYPE_CHECKING:
     from gateways.socket.port import SocketHandler
@@ -68,9 +67,9 @@ def refuse(
 ) -> Refusal:
     """A refusal with the problem document of one of the contract's codes; `status` may be another than the code's own."""
     problem = Problem(code, detail, retry_after_ms=retry_after_ms)
-    document = problem_document(problem, f"r_{secrets.token_hex(12)}") | {"status": status}
+    document = problem_document(problem, new_request_id()) | {"status": status}
     if retry_after_ms is not None:
-        headers = (*headers, ("Retry-After", str(math.ceil(retry_after_ms / 1000))))
+        headers = (*headers, ("Retry-After", retry_after(retry_after_ms)))
     return Refusal(status, msgspec.json.encode(document), headers)
 
 
