@@ -52,7 +52,7 @@ class ConversationCalls(RestCaller):
     ) -> Posted:
         """Posts a message; `client_msg_id` is its key: repeating it gives the first answer, `replayed`.
 
-        `pipelined` spares both ends half of the work when many are under way, see `HttpPool`.
+        `pipelined` spares both ends work when many are under way, see `HttpPool`.
         """
         body = fields(
             client_msg_id=client_msg_id,

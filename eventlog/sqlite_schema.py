@@ -46,11 +46,11 @@ COLUMNS = (
     "id, shard, epoch, stream, first_version, events_count, first_number, key, payload_digest, at, frame"
 )
 _VALUES = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-INSERT = f"INSERT INTO commits ({COLUMNS}) VALUES {_VALUES}"
 INSERTS = {
     rows: f"INSERT INTO commits ({COLUMNS}) VALUES {', '.join([_VALUES] * rows)}" for rows in (64, 16, 4, 1)
 }
 """By the number of rows, the largest first; a few sizes, since each is a prepared statement of its own."""
+INSERT = INSERTS[1]
 PRESENT = "SELECT count(*) FROM commits WHERE id IN (SELECT value FROM json_each(?))"
 PROBE = "INSERT OR REPLACE INTO meta (name, value) VALUES ('probe', ?)"
 PROBE_END = "DELETE FROM meta WHERE name = 'probe'"
