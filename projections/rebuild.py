@@ -6,9 +6,9 @@ import asyncio
 import functools
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -103,6 +103,19 @@ class VersionChange:
                 await asyncio.sleep((time.monotonic() - started) * (1 / self._share - 1))
         await self._in_thread(new.flush_positions)
 
+    @asynccontextmanager
+    async def _beside(self, version: int) -> AsyncIterator[Projection]:
+        """That version of the view, to be caught up; closed at the end unless `_switch` made it the current one."""
+        new = None
+        try:
+            new = await self._in_thread(lambda: self._views.projection_beside(self._name, version))
+            yield new
+        finally:
+            # First what the thread still does: a switch that was cancelled may have happened.
+            await asyncio.to_thread(self._thread.shutdown)
+            if new is not None and self._views.projection(self._name) is not new:
+                new.store.close()
+
     async def _switch(self, new: Projection, version: int) -> None:
         old = self._views.projection(self._name)
         await self._catch_up(new, dict(old.positions))
@@ -134,20 +147,15 @@ class Rebuild(VersionChange):
         started = time.monotonic()
         old_version = self._views.version_of(self._name)
         new_version = old_version + 1
-        new = await self._in_thread(lambda: self._views.projection_beside(self._name, new_version))
         switched = False
-        skipped = self._views.projection(self._name).skipped
-        await self._in_thread(lambda: new.leave_out(skipped()))
-        try:
+        async with self._beside(new_version) as new:
+            skipped = self._views.projection(self._name).skipped
+            await self._in_thread(lambda: new.leave_out(skipped()))
             await self._catch_up(new, await self._heads())
             old_digest, new_digest = await self._digests(new)
             if old_digest == new_digest or not self._only_if_same:
                 await self._switch(new, new_version)
                 switched = True
-        finally:
-            if not switched:
-                new.store.close()
-            await asyncio.to_thread(self._thread.shutdown)
         return Rebuilt(
             name=self._name,
             old_version=old_version,
@@ -195,16 +203,9 @@ class RollBack(VersionChange):
         """
         started = time.monotonic()
         old_version, new_version = self._views.version_of(self._name), self._views.kept_version(self._name)
-        new = await self._in_thread(lambda: self._views.projection_beside(self._name, new_version))
-        switched = False
-        try:
+        async with self._beside(new_version) as new:
             await self._catch_up(new, await self._heads())
             await self._switch(new, new_version)
-            switched = True
-        finally:
-            if not switched:
-                new.store.close()
-            await asyncio.to_thread(self._thread.shutdown)
         return RolledBack(
             name=self._name,
             old_version=old_version,
