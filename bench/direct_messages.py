@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import uvloop
 
-from bench.harness import Server, bare_messenger, percentile, server, table, tokens
-from client.websocket import WebSocket, open_websocket
+from bench.harness import Server, bare_messenger, greeted, percentile, server, table, tokens
+from client.websocket import WebSocket
 
 USERS = 200
 TEXT = "lorem ipsum dolor sit amet " * 8
@@ -39,10 +38,7 @@ class Load:
 
     async def connect(self, running: Server, user: int, token: str) -> None:
         """Open and greet."""
-        url = running.url.replace("http", "ws", 1) + "/v1/ws"
-        socket = await open_websocket(url, lambda text: self._received(user, text), lambda code, reason: None)
-        socket.send_text(json.dumps({"op": "hello", "token": token}).encode())
-        self.sockets.append(socket)
+        self.sockets.append(await greeted(running, token, lambda text: self._received(user, text)))
 
     def _received(self, user: int, text: bytes) -> None:
         if text.startswith(b'{"op":"ack"'):

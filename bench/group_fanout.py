@@ -8,62 +8,21 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import uvloop
-from typing_extensions import override
 
-from bench.harness import Server, server, table, tokens
+from bench.harness import Server, bare_writer, greeted, server, table, tokens
 from client.rest import RestClient
-from client.websocket import WebSocket, open_websocket
-
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-
-
-class Sink(asyncio.Protocol):
-    """Counts bytes."""
-
-    def __init__(self) -> None:
-        self.received = 0
-
-    @override
-    def data_received(self, data: bytes) -> None:
-        """Count."""
-        self.received += len(data)
-
-
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+from client.websocket import WebSocket
 
 
 async def bare(receivers: int, rounds: int, pause_s: float) -> float:
     """Seconds of CPU per frame of the reference."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "bench.bare_fanout",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    told = json.loads(await process.stdout.readline())
-    loop = asyncio.get_running_loop()
-    pairs = [await loop.create_connection(Sink, "127.0.0.1", told["port"]) for _ in range(receivers)]
-    before = _cpu_s(told["pid"])
-    process.stdin.write(json.dumps([rounds, pause_s]).encode() + b"\n")
-    await process.stdout.readline()
-    cpu_s = _cpu_s(told["pid"]) - before
-    for transport, _ in pairs:
-        transport.close()
-    process.stdin.close()
-    await process.wait()
-    return cpu_s / (rounds * receivers)
+    async with bare_writer() as writer:
+        await writer.connect(receivers)
+        return await writer.write_to_all(rounds, pause_s) / (rounds * receivers)
 
 
 class _Receivers:
@@ -98,11 +57,8 @@ class Group:
         async with RestClient(running.url, token=keys[0]) as rest:
             group = await rest.create_group("bench", members=list(members[1:]))
         receivers = _Receivers()
-        url = running.url.replace("http", "ws", 1) + "/v1/ws"
         for token in keys:
-            socket = await open_websocket(url, receivers.text, lambda code, reason: None)
-            socket.send_text(json.dumps({"op": "hello", "token": token}).encode())
-            receivers.sockets.append(socket)
+            receivers.sockets.append(await greeted(running, token, receivers.text))
         while receivers.welcomes < len(members):
             await asyncio.sleep(0.05)
         return cls(running, group.conversation_id, receivers)

@@ -9,13 +9,16 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from typing_extensions import override
+
 from client.caller import AppKey
 from client.rest import RestClient
+from client.websocket import WebSocket, open_websocket
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _ROOT = Path(__file__).resolve().parent.parent
@@ -83,6 +86,64 @@ async def server(profile: str | None = None, data: Path | None = None) -> AsyncI
             shutil.rmtree(folder, ignore_errors=True)
 
 
+class Sink(asyncio.Protocol):
+    """Takes whatever comes."""
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        """Drop it."""
+
+
+@dataclass
+class BareWriter:
+    """The reference process of fan-outs and of idle sockets, with connections to it."""
+
+    process: asyncio.subprocess.Process
+    pid: int
+    port: int
+    transports: list[asyncio.Transport] = field(default_factory=list)
+
+    async def connect(self, count: int) -> None:
+        """So many connections more."""
+        loop = asyncio.get_running_loop()
+        for _ in range(count):
+            transport, _ = await loop.create_connection(Sink, "127.0.0.1", self.port)
+            self.transports.append(transport)
+
+    async def write_to_all(self, rounds: int, pause_s: float) -> float:
+        """Have it write a frame to every connection, `rounds` times; the seconds of CPU that took."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        before = _cpu_s(Path(f"/proc/{self.pid}/stat"))
+        self.process.stdin.write(json.dumps([rounds, pause_s]).encode() + b"\n")
+        await self.process.stdout.readline()
+        return _cpu_s(Path(f"/proc/{self.pid}/stat")) - before
+
+
+@asynccontextmanager
+async def bare_writer() -> AsyncIterator[BareWriter]:
+    """A process that writes ready-made frames and does nothing else."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "bench.bare_fanout",
+        cwd=_ROOT,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    told = json.loads(await process.stdout.readline())
+    writer = BareWriter(process, told["pid"], told["port"])
+    try:
+        yield writer
+    finally:
+        for transport in writer.transports:
+            transport.close()
+        process.stdin.close()
+        await process.wait()
+
+
 @asynccontextmanager
 async def bare_messenger() -> AsyncIterator[Server]:
     """The reference of the direct messages, over a table on the same disk."""
@@ -118,6 +179,14 @@ async def tokens(running: Server, user_ids: Sequence[str]) -> list[str]:
         for start in range(0, len(user_ids), 32):
             found += await asyncio.gather(*[token(user_id) for user_id in user_ids[start : start + 32]])
         return found
+
+
+async def greeted(running: Server, token: str, on_text: Callable[[bytes], None]) -> WebSocket:
+    """A socket that has said hello; its welcome is among what `on_text` hears."""
+    url = running.url.replace("http", "ws", 1) + "/v1/ws"
+    socket = await open_websocket(url, on_text, lambda code, reason: None)
+    socket.send_text(json.dumps({"op": "hello", "token": token}).encode())
+    return socket
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

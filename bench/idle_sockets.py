@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import resource
-import sys
 from collections.abc import Sequence
 
 import uvloop
 
-from bench.group_fanout import Sink
-from bench.harness import Server, resident_bytes, server, table, tokens
-from client.websocket import WebSocket, open_websocket
+from bench.harness import Server, bare_writer, greeted, resident_bytes, server, table, tokens
+from client.websocket import WebSocket
 
 ROOM = 1_000
 """Open files beside the sockets."""
@@ -28,7 +25,6 @@ AT_ONCE = 50
 async def whole_server(running: Server, keys: Sequence[str]) -> float:
     """Bytes per socket."""
     before = running.resident_bytes()
-    url = running.url.replace("http", "ws", 1) + "/v1/ws"
     welcomes = 0
     sockets: list[WebSocket] = []
 
@@ -37,9 +33,7 @@ async def whole_server(running: Server, keys: Sequence[str]) -> float:
         welcomes += frame.startswith(b'{"op":"welcome"')
 
     for number, token in enumerate(keys, 1):
-        socket = await open_websocket(url, text, lambda code, reason: None)
-        socket.send_text(json.dumps({"op": "hello", "token": token}).encode())
-        sockets.append(socket)
+        sockets.append(await greeted(running, token, text))
         while number % AT_ONCE == 0 and welcomes < number:
             await asyncio.sleep(0.01)
     while welcomes < len(keys):
@@ -50,26 +44,11 @@ async def whole_server(running: Server, keys: Sequence[str]) -> float:
 
 async def bare(count: int) -> float:
     """Bytes per connection of the reference."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "bench.bare_fanout",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    told = json.loads(await process.stdout.readline())
-    before = resident_bytes(told["pid"])
-    loop = asyncio.get_running_loop()
-    pairs = [await loop.create_connection(Sink, "127.0.0.1", told["port"]) for _ in range(count)]
-    await asyncio.sleep(SETTLE_S / 3)
-    grown = resident_bytes(told["pid"]) - before
-    for transport, _ in pairs:
-        transport.close()
-    process.stdin.close()
-    await process.wait()
-    return grown / count
+    async with bare_writer() as writer:
+        before = resident_bytes(writer.pid)
+        await writer.connect(count)
+        await asyncio.sleep(SETTLE_S / 3)
+        return (resident_bytes(writer.pid) - before) / count
 
 
 async def measure(count: int) -> None:
