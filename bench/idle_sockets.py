@@ -62,7 +62,11 @@ async def measure(count: int) -> None:
         ours = await whole_server(running, keys)
     rows = [
         ("bare uvloop connection", f"{reference / 1024:.2f}", "1.00"),
-        ("socket of the server, everything on", f"{ours / 1024:.2f}", f"{ours / reference:.2f}"),
+        (
+            "socket of the server, everything on",
+            f"{ours / 1024:.2f}",
+            f"{ours / reference:.2f}" if reference else "-",
+        ),
     ]
     table(f"resident memory of {count} idle sockets", ("what", "KiB a socket", "ratio"), rows)
 
