@@ -72,7 +72,7 @@ bench: install ## Measure; every figure beside a reference from the same run (`A
 lock: install ## Resolve requirements.lock anew (all extras that running and testing need).
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
-	  --extra dev $(ARGS) pyproject.toml --output-file requirements.lock
+	  --extra cluster --extra dev $(ARGS) pyproject.toml --output-file requirements.lock
 
 .PHONY: clean
 clean: ## Remove .venv and every cache; data folders stay.

@@ -1,0 +1,1 @@
+"""Real MongoDB, Kafka and Redis as plain processes, for machines without Docker."""
