@@ -20,6 +20,7 @@ from eventlog.port import (
     check_batches,
 )
 from eventlog.record import Commit, Head
+from eventlog.sqlite_checkpoint import Checkpointer
 from eventlog.sqlite_schema import (
     LogMeta,
     LogMismatchError,
@@ -106,7 +107,8 @@ class SqliteLog:
             # What a killed process had written but not yet synced is visible now; make it durable before
             # anybody reads it.
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            LogWriter(db).probe(0)
+            log_writer = LogWriter(db, Checkpointer(path))
+            log_writer.probe(0)
             connections = [connect_reader(path) for _ in range(readers)]
         except sqlite3.DatabaseError as error:
             db.close()
@@ -119,7 +121,7 @@ class SqliteLog:
             raise
         writer = Workers(
             "log-writer",
-            [LogWriter(db)],
+            [log_writer],
             jobs_max=APPENDS_WAITING_MAX,
             dispose=LogWriter.close,
             idle=LogWriter.idle,

@@ -111,11 +111,9 @@ def commit_of(row: tuple[Any, ...]) -> Commit:
 
 
 def connect_writer(path: Path, synchronous: str = "FULL") -> sqlite3.Connection:
-    """The one connection that writes and checkpoints.
+    """A connection that writes or checkpoints: the writer's, and the checkpointer's beside it, which says why the two may.
 
-    No other connection may do either: SQLite before 3.51.3 can damage a file when a checkpoint in one
-    connection meets a commit in another (its "WAL-reset bug"), and checkpoints at moments of its own choosing
-    would stall flushes.
+    None makes checkpoints at moments of its own choosing: they would stall flushes.
     """
     db = _connect(f"file:{_quoted(path)}")
     db.execute(f"PRAGMA page_size = {PAGE_BYTES}")

@@ -11,6 +11,7 @@ import structlog
 
 from eventlog.port import LogUnavailableError, OutcomeUnknownError, Refusal, RefusalReason, ShardOutcome
 from eventlog.record import Commit
+from eventlog.sqlite_checkpoint import CHECKPOINT, Checkpointer
 from eventlog.sqlite_schema import (
     COLUMNS,
     INSERT,
@@ -28,18 +29,26 @@ _log = structlog.get_logger(__name__)
 
 CHECKPOINT_IDLE_PAGES = 500
 """WAL pages (estimated) worth a checkpoint when no flush waits."""
-CHECKPOINT_BUSY_PAGES = 8_000
-"""WAL pages (estimated) at which a checkpoint is made between two flushes of a busy log: 16 MB."""
+CHECKPOINT_BUSY_PAGES = 4_000
+"""WAL pages (estimated) that a busy log gathers before the checkpointer copies them beside the flushes: 8 MB."""
+WAL_PAGES_MAX = 16_000
+"""WAL pages (estimated) at which the writer finishes a checkpoint between two flushes, so that the WAL begins anew: 32 MB."""
+FINISH_PAGES_MAX = 1_000
+"""How much the checkpointer may leave for that: the flush behind it waits for as long as these take."""
 _PAGES_PER_COMMIT = 3
 """A commit touches a leaf of the table and of each index; close enough to decide when."""
 
 
 class LogWriter:
-    """The writer's connection: flushes, checkpoints, and what an error of SQLite means."""
+    """The writer's connection: flushes, checkpoints, and what an error of SQLite means. `checkpointer` is closed with it."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite3.Connection, checkpointer: Checkpointer) -> None:
         self._db = db
+        self.checkpointer = checkpointer
         self._wal_pages = 0
+        self._pages_since_pass = 0
+        self.passes = 0
+        """How many passes the checkpointer was told to make."""
 
     def append(self, batches: Mapping[int, Sequence[Commit]]) -> Mapping[int, ShardOutcome]:
         """One transaction. A refused document ends its shard's batch; the other shards go on.
@@ -60,9 +69,8 @@ class LogWriter:
                 raise LogUnavailableError(_named(error)) from error
             raise
         self._commit()
-        self._wal_pages += 1 + _PAGES_PER_COMMIT * len(documents)
-        if self._wal_pages >= CHECKPOINT_BUSY_PAGES:
-            self.checkpoint()
+        self._count(1 + _PAGES_PER_COMMIT * len(documents))
+        self._bound_wal()
         return {shard: _outcome(commits, refusals.get(shard)) for shard, commits in batches.items()}
 
     def _check_dense(self, batches: Mapping[int, Sequence[Commit]]) -> None:
@@ -157,7 +165,7 @@ class LogWriter:
                 self._abandon()
                 raise LogUnavailableError(_named(error)) from error
             self._commit()
-        self._wal_pages += 2 + room_bytes // PAGE_BYTES
+        self._count(2 + room_bytes // PAGE_BYTES)
 
     def _commit(self) -> None:
         try:
@@ -182,23 +190,40 @@ class LogWriter:
         except sqlite3.Error as error:
             _log.error("the log cannot roll back", error=_named(error))
 
+    def _count(self, pages: int) -> None:
+        self._wal_pages += pages
+        self._pages_since_pass += pages
+
+    def _bound_wal(self) -> None:
+        """Keep the WAL of a busy log short, holding up as few flushes as possible. Called right after a commit."""
+        if self.checkpointer.is_running:
+            return
+        full = self._wal_pages >= WAL_PAGES_MAX
+        if self._pages_since_pass >= (FINISH_PAGES_MAX if full else CHECKPOINT_BUSY_PAGES):
+            self._pages_since_pass = 0
+            self.passes += 1
+            self.checkpointer.begin()
+        elif full:
+            self.checkpoint()
+
     def idle(self) -> None:
         """Use a pause between flushes."""
-        if self._wal_pages >= CHECKPOINT_IDLE_PAGES:
+        if self._wal_pages >= CHECKPOINT_IDLE_PAGES and not self.checkpointer.is_running:
             self.checkpoint()
 
     def checkpoint(self) -> None:
         """Move the WAL into the database as far as readers let it. A failure costs nothing but a longer WAL;
         it is tried again.
         """
-        self._wal_pages = 0
+        self._wal_pages = self._pages_since_pass = 0
         try:
-            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            self._db.execute(CHECKPOINT).fetchone()
         except sqlite3.OperationalError:
             self._wal_pages = CHECKPOINT_IDLE_PAGES
 
     def close(self) -> None:
-        """Empty the WAL and close the connection. A WAL that cannot be emptied now is read at the next start."""
+        """Empty the WAL and close the connections. A WAL that cannot be emptied now is read at the next start."""
+        self.checkpointer.close()
         try:
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         except sqlite3.Error as error:

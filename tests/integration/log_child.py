@@ -14,6 +14,7 @@ import random
 import shutil
 import sys
 
+from eventlog import sqlite_writer
 from eventlog.sqlite import SqliteLog
 from tests.contract.log_samples import SHARD_COUNT, ShardMaker, key_of
 
@@ -58,7 +59,15 @@ async def write_for_ever(path: str) -> None:
 
 
 def serve(path: str) -> None:
-    """Fork a writer per line; this process has no threads, so that forking it is sound and costs no imports."""
+    """Fork a writer per line; this process has no threads, so that forking it is sound and costs no imports.
+
+    Its writers make checkpoints all the time, so that many of the kills meet one.
+    """
+    sqlite_writer.CHECKPOINT_BUSY_PAGES, sqlite_writer.FINISH_PAGES_MAX, sqlite_writer.WAL_PAGES_MAX = (
+        20,
+        20,
+        100,
+    )
     for _ in sys.stdin:
         pid = os.fork()
         if pid == 0:

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 from typing_extensions import override
 
+from eventlog import sqlite_writer
 from eventlog.integrity import FindingKind, verify_shard
 from eventlog.port import LogUnavailableError, OutcomeUnknownError, ShardOutcome
 from eventlog.sqlite import SqliteLog
-from eventlog.sqlite_schema import LogMismatchError, connect_writer, prepare
-from eventlog.sqlite_writer import CHECKPOINT_BUSY_PAGES, LogWriter
+from eventlog.sqlite_checkpoint import Checkpointer
+from eventlog.sqlite_schema import PAGE_BYTES, LogMismatchError, connect_writer, prepare
+from eventlog.sqlite_writer import LogWriter
 from tests.contract.log_samples import LOG_ID, SHARD_COUNT, ShardMaker, append_one, whole_shard
 
 
@@ -129,7 +131,9 @@ def breaking(tmp_path: Path) -> Iterator[tuple[Breaking, LogWriter]]:
     connect_writer(tmp_path / "log.db").close()
     db = sqlite3.connect(tmp_path / "log.db", isolation_level=None, factory=Breaking)
     prepare(db, tmp_path / "log.db", SHARD_COUNT, LOG_ID)
-    yield db, LogWriter(db)
+    checkpointer = Checkpointer(tmp_path / "log.db")
+    yield db, LogWriter(db, checkpointer)
+    checkpointer.close()
     db.close()
 
 
@@ -190,14 +194,60 @@ def test_a_read_only_database_writes_nothing_and_recovers(breaking: tuple[Breaki
     assert writer.append({1: commits}) == {1: ShardOutcome(2)}
 
 
-def test_a_busy_log_is_checkpointed_between_flushes(breaking: tuple[Breaking, LogWriter]) -> None:
+def test_a_busy_log_is_checkpointed_beside_its_flushes(
+    breaking: tuple[Breaking, LogWriter], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_writer, "CHECKPOINT_BUSY_PAGES", 200)
+    monkeypatch.setattr(sqlite_writer, "FINISH_PAGES_MAX", 100)
+    monkeypatch.setattr(sqlite_writer, "WAL_PAGES_MAX", 600)
     db, writer = breaking
     maker = ShardMaker(1)
-    for _ in range(CHECKPOINT_BUSY_PAGES // 300 + 2):
-        writer.append({1: maker.batch(100)})
-    # After a complete checkpoint the next flush starts the WAL anew: it stays near the bound.
-    log_pages = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]
-    assert log_pages < CHECKPOINT_BUSY_PAGES
+    wal = tmp_path / "log.db-wal"
+    sizes: list[int] = []
+    written = 0
+    for _ in range(200):
+        before = db.execute("PRAGMA page_count").fetchone()[0]
+        writer.append({1: maker.batch(10)})
+        writer.checkpointer.wait()
+        written += (
+            4 + db.execute("PRAGMA page_count").fetchone()[0] - before
+        )  # Four at least: the ends of a table and its indexes.
+        sizes.append(wal.stat().st_size // PAGE_BYTES)
+    assert max(sizes) < 600 < written, "the WAL did not begin anew"
+    assert writer.passes > 10
+    assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+@pytest.mark.slow
+def test_checkpoints_beside_flushes_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passes, ends of passes and new beginnings of the WAL as close together as they get."""
+    monkeypatch.setattr(sqlite_writer, "CHECKPOINT_BUSY_PAGES", 1)
+    monkeypatch.setattr(sqlite_writer, "FINISH_PAGES_MAX", 8)
+    monkeypatch.setattr(sqlite_writer, "WAL_PAGES_MAX", 30)
+    path = tmp_path / "log.db"
+    db = connect_writer(path, synchronous="OFF")
+    prepare(db, path, SHARD_COUNT, LOG_ID)
+    writer = LogWriter(db, Checkpointer(path))
+    maker = ShardMaker(1)
+    written = 0
+    for number in range(2_000):
+        batch = maker.batch(1 + number % 3)
+        assert writer.append({1: batch}) == {1: ShardOutcome(len(batch))}
+        written += len(batch)
+    assert writer.passes > 100
+    writer.close()
+    again = connect_writer(path)
+    assert again.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert again.execute("SELECT count(*) FROM commits").fetchone() == (written,)
+    again.close()
+
+
+def test_a_checkpoint_that_fails_is_made_later(breaking: tuple[Breaking, LogWriter], tmp_path: Path) -> None:
+    _, writer = breaking
+    elsewhere = Checkpointer(tmp_path / "no folder" / "log.db")
+    elsewhere.begin()
+    elsewhere.close()
+    assert writer.append({1: ShardMaker(1).batch(3)}) == {1: ShardOutcome(3)}
 
 
 async def test_a_cancelled_append_happens_nevertheless(tmp_path: Path) -> None:
