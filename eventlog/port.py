@@ -1,5 +1,5 @@
-"""The log port: what a store must promise to be the record. Adapters: memory, SQLite (MongoDB next); one
-contract suite for all.
+"""The log port: what a store must promise to be the record. Adapters: memory, SQLite, MongoDB; one contract suite for
+all.
 """
 
 from __future__ import annotations
@@ -61,6 +61,10 @@ class LogUnavailableError(Exception):
 
     Never raised after a part was.
     """
+
+
+class LogMismatchError(Exception):
+    """What was opened is no log, of another schema version or made with other settings, or the store is not set up for one."""
 
 
 def check_batches(batches: Mapping[int, Sequence[Commit]], shard_count: int) -> None:

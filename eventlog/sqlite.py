@@ -14,6 +14,7 @@ import structlog
 from eventlog import sqlite_reads as reads
 from eventlog.port import (
     READ_COMMITS_MAX,
+    LogMismatchError,
     LogUnavailableError,
     OutcomeUnknownError,
     ShardOutcome,
@@ -23,7 +24,6 @@ from eventlog.record import Commit, Head
 from eventlog.sqlite_checkpoint import Checkpointer
 from eventlog.sqlite_schema import (
     LogMeta,
-    LogMismatchError,
     connect_reader,
     connect_writer,
     prepare,

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from eventlog.port import LogUnavailableError
+from eventlog.port import LogMismatchError, LogUnavailableError
 from eventlog.record import Commit
 
 SCHEMA_VERSION = 1
@@ -56,10 +56,6 @@ PROBE = "INSERT OR REPLACE INTO meta (name, value) VALUES ('probe', ?)"
 PROBE_END = "DELETE FROM meta WHERE name = 'probe'"
 _FORMER = "former_log_ids"
 _POSITION_MASK = (1 << POSITION_BITS) - 1
-
-
-class LogMismatchError(Exception):
-    """The file is no log, of another schema version, or was made with another shard count."""
 
 
 class LogMeta(msgspec.Struct, frozen=True):

@@ -14,12 +14,11 @@ import msgspec
 
 from domain.streams import shard_of
 from eventlog.integrity import Finding, ShardVerifier
-from eventlog.port import LogUnavailableError
+from eventlog.port import LogMismatchError, LogUnavailableError
 from eventlog.record import Head
 from eventlog.sqlite_reads import heads, shard_page, stream_tail
 from eventlog.sqlite_schema import (
     LogMeta,
-    LogMismatchError,
     connect_reader,
     former_log_ids,
     prepare,

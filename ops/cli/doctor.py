@@ -137,7 +137,8 @@ def _lock(folder: DataFolder) -> Check:
 
 def _log(path: Path) -> Check:
     """Whether the file opens; whether the record is whole is for `audit verify`."""
-    from eventlog.sqlite_schema import LogMismatchError, connect_reader, prepare
+    from eventlog.port import LogMismatchError
+    from eventlog.sqlite_schema import connect_reader, prepare
 
     try:
         with closing(connect_reader(path)) as db:

@@ -19,11 +19,11 @@ from domain.tenant import AppKeyCreated, AppKeyRevoked, TenantCreated, TenantSta
 from eventlog.auditor import LOG_FILE, AuditedLog
 from eventlog.codec import EventCodec, frame_of
 from eventlog.mapper import AggregateAt, Fact, FactMapper
+from eventlog.port import LogMismatchError
 from eventlog.record import KEY_BYTES, Draft, Head
 from eventlog.registry import Registry
 from eventlog.sealing import PlainSealing
 from eventlog.sqlite import SqliteLog
-from eventlog.sqlite_schema import LogMismatchError
 from tests.contract.log_samples import SHARD_COUNT, key_of
 
 CODEC = EventCodec(Registry(EVENT_CLASSES), PlainSealing())

@@ -13,10 +13,10 @@ from typing_extensions import override
 
 from eventlog import sqlite_writer
 from eventlog.integrity import FindingKind, verify_shard
-from eventlog.port import LogUnavailableError, OutcomeUnknownError, ShardOutcome
+from eventlog.port import LogMismatchError, LogUnavailableError, OutcomeUnknownError, ShardOutcome
 from eventlog.sqlite import SqliteLog
 from eventlog.sqlite_checkpoint import Checkpointer
-from eventlog.sqlite_schema import PAGE_BYTES, LogMismatchError, connect_writer, prepare
+from eventlog.sqlite_schema import PAGE_BYTES, connect_writer, prepare
 from eventlog.sqlite_writer import LogWriter
 from tests.contract.log_samples import LOG_ID, SHARD_COUNT, ShardMaker, append_one, whole_shard
 

@@ -1,0 +1,290 @@
+"""The one module that knows motor: a MongoDB database behind exactly the calls that stores need.
+
+Motor is deprecated in favour of PyMongo's own asynchronous client. Only what both have alike is used, so `client_class` is all that
+a change of driver needs (docs/decisions/0009-motor-in-one-module.md).
+
+Everything is written with `w: majority, j: true, wtimeout` and read at read concern `majority` from the primary. The driver repeats
+nothing by itself (`retryWrites`, `retryReads` off): who writes knows how to ask again for the identical thing, and a reply stands for
+one try.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo import IndexModel, ReadPreference, WriteConcern
+from pymongo.monitoring import (
+    ConnectionCheckedInEvent,
+    ConnectionCheckedOutEvent,
+    ConnectionCheckOutFailedEvent,
+    ConnectionCheckOutStartedEvent,
+    ConnectionClosedEvent,
+    ConnectionCreatedEvent,
+    ConnectionPoolListener,
+    ConnectionReadyEvent,
+    PoolClearedEvent,
+    PoolClosedEvent,
+    PoolCreatedEvent,
+    PoolReadyEvent,
+)
+from pymongo.operations import DeleteOne, InsertOne, ReplaceOne, UpdateMany, UpdateOne
+from pymongo.read_concern import ReadConcern
+from typing_extensions import override
+
+R = TypeVar("R")
+
+Document = dict[str, Any]
+WriteOperation = InsertOne[Document] | UpdateOne | UpdateMany | ReplaceOne[Document] | DeleteOne
+
+CONNECTIONS_MAX = 32
+"""Sockets to a server, at most; a call that finds none free waits, at most `select_ms`."""
+READ_CONCERN = ReadConcern("majority")
+
+
+class MongoTimeouts(msgspec.Struct, frozen=True):
+    """How long what may take, in milliseconds.
+
+    `write_ms` bounds the wait for the majority (`wtimeout`), `read_ms` a query on the server (`maxTimeMS`); `socket_ms` must be
+    longer than both, so that the server's own answer comes first.
+    """
+
+    select_ms: int = 5_000
+    connect_ms: int = 5_000
+    write_ms: int = 10_000
+    read_ms: int = 10_000
+    socket_ms: int = 20_000
+
+
+class DriverClosedError(Exception):
+    """The client was closed."""
+
+
+class MongoDriver:
+    """One client and one of its databases. Every call raises the errors of `pymongo.errors` and DriverClosedError.
+
+    A cancelled call may still happen.
+    """
+
+    def __init__(
+        self, client: Any, database: str, timeouts: MongoTimeouts, connections: _Connections
+    ) -> None:
+        self._client = client
+        self._concern = WriteConcern(w="majority", j=True, wtimeout=timeouts.write_ms)
+        self._database = client.get_database(
+            database,
+            read_preference=ReadPreference.PRIMARY,
+            read_concern=READ_CONCERN,
+            write_concern=self._concern,
+        )
+        self._timeouts = timeouts
+        self._connections = connections
+        self._closed = False
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @classmethod
+    def connect(
+        cls,
+        uri: str,
+        database: str,
+        *,
+        timeouts: MongoTimeouts | None = None,
+        listeners: Sequence[Any] = (),
+        client_class: Callable[..., Any] = AsyncIOMotorClient,
+    ) -> MongoDriver:
+        """A client for the running loop; it connects with its first call.
+
+        What the URI says about concerns, retries and read preference counts for nothing. `listeners` are PyMongo's (monitoring).
+        Raises `pymongo.errors.ConfigurationError` for a URI that is none.
+        """
+        chosen = timeouts or MongoTimeouts()
+        connections = _Connections()
+        client = client_class(
+            uri,
+            appname="minutebook",
+            retryWrites=False,
+            retryReads=False,
+            w="majority",
+            journal=True,
+            wTimeoutMS=chosen.write_ms,
+            readPreference="primary",
+            readConcernLevel="majority",
+            serverSelectionTimeoutMS=chosen.select_ms,
+            waitQueueTimeoutMS=chosen.select_ms,
+            connectTimeoutMS=chosen.connect_ms,
+            socketTimeoutMS=chosen.socket_ms,
+            maxPoolSize=CONNECTIONS_MAX,
+            event_listeners=[connections, *listeners],
+        )
+        return cls(client, database, chosen, connections)
+
+    @property
+    def database(self) -> str:
+        """The name of the database."""
+        return str(self._database.name)
+
+    @property
+    def write_concern(self) -> Mapping[str, Any]:
+        """As it stands in every write on the wire."""
+        return self._concern.document
+
+    @property
+    def connections_made(self) -> int:
+        """Rises with every new connection: while it stands still, the server behind the connections is the same one."""
+        return self._connections.made
+
+    async def admin(self, command: str, **arguments: Any) -> Document:
+        """A command of the `admin` database; its reply."""
+        return await self._run(lambda: self._client.admin.command(command, **arguments))
+
+    async def insert(self, collection: str, documents: Sequence[Mapping[str, Any]]) -> Document:
+        """One ordered `insert` command; the server's own reply, with its `writeErrors` and `writeConcernError` beside each other.
+
+        Together at most 16 MB. Not `insert_many`: that merges replies, and costs half as much again for each document.
+        """
+        command = {"insert": collection, "ordered": True, "writeConcern": self.write_concern}
+        return await self._run(lambda: self._database.command({**command, "documents": documents}))
+
+    async def bulk_write(
+        self, collection: str, operations: Sequence[WriteOperation], *, ordered: bool = True
+    ) -> Any:
+        """PyMongo's BulkWriteResult. Raises BulkWriteError, whose details merge the replies."""
+        return await self._run(lambda: self._database[collection].bulk_write(operations, ordered=ordered))
+
+    async def update_one(
+        self, collection: str, filter_: Mapping[str, Any], update: Any, *, upsert: bool = False
+    ) -> Any:
+        """PyMongo's UpdateResult."""
+        return await self._run(lambda: self._database[collection].update_one(filter_, update, upsert=upsert))
+
+    async def delete_one(self, collection: str, filter_: Mapping[str, Any]) -> int:
+        """How many were deleted: 0 or 1."""
+        result = await self._run(lambda: self._database[collection].delete_one(filter_))
+        return int(result.deleted_count)
+
+    async def delete_many(self, collection: str, filter_: Mapping[str, Any]) -> int:
+        """How many were deleted."""
+        result = await self._run(lambda: self._database[collection].delete_many(filter_))
+        return int(result.deleted_count)
+
+    async def find(
+        self,
+        collection: str,
+        filter_: Mapping[str, Any],
+        *,
+        limit: int,
+        sort: Sequence[tuple[str, int]] = (),
+        fields: Sequence[str] | None = None,
+    ) -> list[Document]:
+        """At most `limit` documents; `fields` None brings all of them."""
+        if limit <= 0:
+            return []
+
+        def call() -> Awaitable[list[Document]]:
+            cursor = self._database[collection].find(
+                filter_,
+                fields,
+                limit=limit,
+                sort=list(sort) or None,
+                batch_size=limit,
+                max_time_ms=self._timeouts.read_ms,
+            )
+            found: Awaitable[list[Document]] = cursor.to_list(limit)
+            return found
+
+        return await self._run(call)
+
+    async def find_one(self, collection: str, filter_: Mapping[str, Any]) -> Document | None:
+        """The document, None if there is none."""
+        found = await self.find(collection, filter_, limit=1)
+        return found[0] if found else None
+
+    async def create_index(self, collection: str, name: str, keys: Sequence[str], *, unique: bool) -> None:
+        """Make an ascending index, or leave it as it is. Raises OperationFailure if it is there and differs."""
+        model = IndexModel([(key, 1) for key in keys], name=name, unique=unique)
+        await self._run(lambda: self._database[collection].create_indexes([model]))
+
+    async def indexes(self, collection: str) -> Mapping[str, Mapping[str, Any]]:
+        """The options of a collection's indexes by their names; `key` is a list of (field, direction)."""
+        return await self._run(self._database[collection].index_information)
+
+    async def drop(self, collection: str) -> None:
+        """Drop a collection, if it is there."""
+        await self._run(lambda: self._database.drop_collection(collection))
+
+    async def close(self) -> None:
+        """Finish what is in flight and close the sockets. Idempotent."""
+        self._closed = True
+        await self._idle.wait()
+        closing = self._client.close()
+        if inspect.isawaitable(closing):
+            await closing
+
+    async def _run(self, call: Callable[[], Awaitable[R]]) -> R:
+        if self._closed:
+            raise DriverClosedError(self.database)
+        self._running += 1
+        self._idle.clear()
+        try:
+            return await call()
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
+
+
+class _Connections(ConnectionPoolListener):
+    """Counts the connections that were made. Called on threads of the driver."""
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    @override
+    def connection_created(self, event: ConnectionCreatedEvent) -> None:
+        self.made += 1
+
+    @override
+    def connection_ready(self, event: ConnectionReadyEvent) -> None:
+        """Nothing to count."""
+
+    @override
+    def connection_closed(self, event: ConnectionClosedEvent) -> None:
+        """Nothing to count."""
+
+    @override
+    def connection_check_out_started(self, event: ConnectionCheckOutStartedEvent) -> None:
+        """Nothing to count."""
+
+    @override
+    def connection_check_out_failed(self, event: ConnectionCheckOutFailedEvent) -> None:
+        """Nothing to count."""
+
+    @override
+    def connection_checked_out(self, event: ConnectionCheckedOutEvent) -> None:
+        """Nothing to count."""
+
+    @override
+    def connection_checked_in(self, event: ConnectionCheckedInEvent) -> None:
+        """Nothing to count."""
+
+    @override
+    def pool_created(self, event: PoolCreatedEvent) -> None:
+        """Nothing to count."""
+
+    @override
+    def pool_ready(self, event: PoolReadyEvent) -> None:
+        """Nothing to count."""
+
+    @override
+    def pool_cleared(self, event: PoolClearedEvent) -> None:
+        """Nothing to count."""
+
+    @override
+    def pool_closed(self, event: PoolClosedEvent) -> None:
+        """Nothing to count."""
