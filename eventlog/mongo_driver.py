@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import msgspec
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import IndexModel, ReadPreference, WriteConcern
+from pymongo.errors import DuplicateKeyError
 from pymongo.monitoring import (
     ConnectionCheckedInEvent,
     ConnectionCheckedOutEvent,
@@ -162,6 +163,17 @@ class MongoDriver:
     ) -> Any:
         """PyMongo's UpdateResult."""
         return await self._run(lambda: self._database[collection].update_one(filter_, update, upsert=upsert))
+
+    async def set_once(self, collection: str, filter_: Mapping[str, Any], update: Any) -> bool:
+        """Make the document (`update` is a `$setOnInsert`) if it is not there; whether it was made.
+
+        False says nothing about what stands there: read it, since it may not be durable yet.
+        """
+        try:
+            result = await self.update_one(collection, filter_, update, upsert=True)
+        except DuplicateKeyError:
+            return False
+        return result.upserted_id is not None
 
     async def delete_one(self, collection: str, filter_: Mapping[str, Any]) -> int:
         """How many were deleted: 0 or 1."""
