@@ -7,7 +7,7 @@ import secrets
 
 import msgspec
 
-from eventlog.record import KEY_BYTES, Recorded
+from eventlog.record import KEY_BYTES, Commit, Recorded
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -55,6 +55,8 @@ class Answer(msgspec.Struct, frozen=True):
     at: int = 0
     replayed: bool = False
     events: tuple[Recorded, ...] = ()
+    commit: Commit | None = None
+    """The commit itself, where there is one at hand: its frame is how the answer travels between nodes."""
 
     @property
     def seq(self) -> int | None:

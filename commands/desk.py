@@ -10,6 +10,8 @@ from typing import Protocol
 from commands.caller import Answer, Caller, Keyed
 from commands.node import Node
 from commands.order import NO_PLACES, NO_USERS, Order
+from commands.ownership import NotOwner
+from commands.port import Outline, outline_of
 from commands.tasks import TaskOwner
 from domain.aggregates import State
 from domain.content import forwarded
@@ -49,8 +51,18 @@ class OlderMessages(Protocol):
         ...
 
 
+class Users(Protocol):
+    """Who knows the users of shards that this node has not: the router."""
+
+    async def user_exists(self, tenant: str, user_id: str) -> bool:
+        """Whether the user was ever registered. Raises Problem(`unavailable`)."""
+        ...
+
+
 class Desk:
-    """Takes commands of authenticated callers; answers when what they rest on is durable."""
+    """Takes commands of authenticated callers; answers when what they rest on is durable. The local side of the command port."""
+
+    sees_hot = True
 
     def __init__(self, node: Node, payload_secret: bytes, older: OlderMessages) -> None:
         self._node = node
@@ -58,6 +70,8 @@ class Desk:
         self._older = older
         self._known_users: OrderedDict[str, None] = OrderedDict()
         self._tasks = TaskOwner("desk", FACT_TASKS_MAX)
+        self.elsewhere: Users | None = None
+        """Set where several nodes share the shards."""
 
     async def close(self) -> None:
         """Give up orders whose facts are still being looked for."""
@@ -102,10 +116,16 @@ class Desk:
             done=done,
             importing=caller.importing,
         )
+        self.hand_in(order)
+
+    def hand_in(self, order: Order) -> None:
+        """As `submit`, for an order that is made already; its `done` hears NotOwner for a shard that this node has not."""
         if self._facts_at_hand(order):
             self._node.submit(order)
         elif self._tasks.full:
-            done(Problem("overloaded", "too many requests are waiting; try again", retry_after_ms=250))
+            order.answer(
+                Problem("overloaded", "too many requests are waiting; try again", retry_after_ms=250)
+            )
         else:
             self._tasks.start(self._with_facts(order))
 
@@ -113,12 +133,32 @@ class Desk:
         """The durable state of an aggregate. Raises Problem."""
         return await self._node.peek(qualified(tenant, name))
 
+    async def peek_as(self, tenant: str, name: str, user_id: str) -> State:
+        """See the port. Here it is the whole state, which costs nothing."""
+        return await self._node.peek(qualified(tenant, name))
+
+    async def outline(self, tenant: str, name: str) -> Outline:
+        """See the port."""
+        return outline_of(await self._node.peek(qualified(tenant, name)))
+
     def peek_hot(self, tenant: str, name: str) -> State | None:
         """As `peek`, but only what is in memory; never waits."""
         return self._node.peek_hot(qualified(tenant, name))
 
     async def user_exists(self, tenant: str, user_id: str) -> bool:
         """Whether the user was ever registered. Raises Problem(`unavailable`)."""
+        try:
+            return await self.user_exists_here(tenant, user_id)
+        except NotOwner:
+            if self.elsewhere is None:
+                raise
+        exists = await self.elsewhere.user_exists(tenant, user_id)
+        if exists:
+            self.remember_user(tenant, user_id)
+        return exists
+
+    async def user_exists_here(self, tenant: str, user_id: str) -> bool:
+        """As `user_exists`, asking nobody else. Raises Problem, NotOwner."""
         stream = user_stream(tenant, user_id)
         if stream in self._known_users:
             self._known_users.move_to_end(stream)

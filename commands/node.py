@@ -18,10 +18,11 @@ from commands.health import LogHealth
 from commands.hotset import HotSet
 from commands.order import Decided, Hot, Order
 from commands.settings import NodeSettings
-from commands.shards import OwnedShard, open_shards
+from commands.shards import OwnedShard, leaving, not_owner, open_shards
 from commands.tasks import TaskOwner
 from domain.aggregates import State
 from domain.errors import Problem
+from domain.streams import shard_of
 from eventlog.bus import Bus
 from eventlog.codec import EventCodec
 from eventlog.port import Log, LogUnavailableError, Refusal, RefusalReason, ShardOutcome
@@ -34,8 +35,6 @@ _log = structlog.get_logger(__name__)
 _UNAVAILABLE = Problem(
     "unavailable", "the event log cannot be written at the moment; try again", retry_after_ms=1_000
 )
-_LOST = Problem("unavailable", "this shard has moved to another server; try again", retry_after_ms=500)
-_CLOSED = Problem("unavailable", "the server is shutting down; try again", retry_after_ms=2_000)
 _UNREADABLE = Problem(
     "unavailable", "the history of this stream cannot be read by this version of the server"
 )
@@ -104,7 +103,7 @@ class Node:
         self._closing = True
         await self._warming.close()
         for hot in self._hot.all():
-            self._give_up(hot, _CLOSED)
+            self._give_up(hot, leaving(hot.shard))
         for order in orders_of(await self._flusher.close()):
             self._finish(order, OUTCOME_UNKNOWN)
         await self._health.close()
@@ -129,12 +128,14 @@ class Node:
     def submit(self, order: Order) -> None:
         """Take an order; its `done` is called later, or at once with a refusal. Raises nothing."""
         if self._closing or self._orders >= self._settings.queue_orders:
-            order.answer(_CLOSED if self._closing else self._overloaded())
+            number = shard_of(order.stream, self._log.shard_count)
+            order.answer(leaving(number) if self._closing else self._overloaded())
             return
         self._order_number += 1
         order.number = self._order_number
         order.arrived_at = self._clock()
-        order.deadline = asyncio.get_running_loop().time() + self._settings.deadline_s
+        if not order.deadline:
+            order.deadline = asyncio.get_running_loop().time() + self._settings.deadline_s
         self._orders += 1
         self._route(order)
 
@@ -165,6 +166,11 @@ class Node:
         return hot.keys_complete and order.key not in hot.keys
 
     def _wait(self, hot: Hot, order: Order) -> None:
+        stranger = not_owner(self._shards, hot.shard)
+        if stranger is not None:  # Nothing of a foreign shard may stay in memory: it would grow stale there.
+            self._hot.forget(hot)
+            self._finish(order, stranger)
+            return
         hot.waiting.append(order)
         if len(hot.waiting) > 1:
             return
@@ -221,14 +227,16 @@ class Node:
         if commit.payload_digest != order.payload_digest:
             return Problem("idempotency_conflict", "this key was used before with another payload")
         committed = self._codec.decode(commit)
-        return Answer(commit.stream, True, commit.shard, commit.position, commit.at, True, committed.events)
+        return Answer(
+            commit.stream, True, commit.shard, commit.position, commit.at, True, committed.events, commit
+        )
 
     # --- deciding ----------------------------------------------------------------------------------------------------------------
 
     def _decide(self, hot: Hot, order: Order) -> None:
         shard = self._shards.get(hot.shard)
         if shard is None or shard.lost:
-            self._finish(order, _LOST)
+            self._finish(order, not_owner(self._shards, hot.shard) or _UNAVAILABLE)
             return
         first = hot.pending_keys.get(order.key)
         if first is not None:
@@ -295,7 +303,7 @@ class Node:
     def _answer(self, decided: Decided, committed: Committed) -> None:
         commit = committed.commit
         answer = Answer(
-            commit.stream, True, commit.shard, commit.position, commit.at, False, committed.events
+            commit.stream, True, commit.shard, commit.position, commit.at, False, committed.events, commit
         )
         self._finish(decided.order, answer)
         for order, result in decided.followers:
@@ -322,17 +330,8 @@ class Node:
         _log.warning(
             "document refused", shard=number, reason=refusal.reason.value, position=shard.head.position + 1
         )
-        if refusal.reason is RefusalReason.POSITION and present is not None and present.epoch > shard.epoch:
-            shard.lost = True
-        elif refusal.reason is RefusalReason.POSITION and present is not None:
-            # Someone wrote under an epoch that is not higher than ours, which the fence forbids: stop this shard, keep the others.
-            _log.error(
-                "a foreign commit stands at our position",
-                shard=number,
-                position=present.position,
-                epoch=present.epoch,
-            )
-            shard.lost = True
+        if refusal.reason is RefusalReason.POSITION and present is not None:
+            shard.lose_to(present, self._codec)
         for hot in self._hot.of_shard(number):
             hot.loaded = False
             if not hot.waiting:
@@ -362,8 +361,9 @@ class Node:
     # --- looking -----------------------------------------------------------------------------------------------------------------
 
     async def peek(self, stream: str) -> State:
-        """The durable state of an aggregate. Raises Problem(`not_found`, `unavailable`)."""
+        """The durable state of an aggregate. Raises Problem(`not_found`, `unavailable`), NotOwner."""
         hot = self._hot.get(stream)
+        self._check_owned(hot)
         if not hot.loaded:
             try:
                 await self._hot.load(hot)
@@ -373,7 +373,14 @@ class Node:
             except LogUnavailableError:
                 self._hot.forget(hot)
                 raise _UNAVAILABLE from None
+            self._check_owned(hot)  # It may have been lost meanwhile.
         return hot.durable
+
+    def _check_owned(self, hot: Hot) -> None:
+        stranger = not_owner(self._shards, hot.shard)
+        if stranger is not None:
+            self._hot.forget(hot)
+            raise stranger
 
     def peek_hot(self, stream: str) -> State | None:
         """The durable state if it is in memory, without waiting."""

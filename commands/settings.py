@@ -33,3 +33,24 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_events: int = 2_000
     """A stream that grew by so many events since its snapshot gets a new one when it is evicted."""
     limits: Limits = Limits()
+
+
+class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Every queue and wait between a face and the owner of a shard."""
+
+    calls_max: int = 20_000
+    """Commands on their way or waiting for an owner; more are refused as `overloaded`."""
+    overloaded_retry_ms: int = 250
+    deadline_s: float = 10.0
+    """How long an owner is looked for, and an answer waited for."""
+    look_s: float = 5.0
+    """The same for reads of an aggregate's state."""
+    pause_first_ms: float = 10.0
+    """Between two tries for a shard without an owner; doubled each time."""
+    pause_max_ms: float = 500.0
+    landing_s: float = 1.0
+    """How long commands of a shard wait for older ones that are still with its former owner, so that they keep their order."""
+    refresh_s: float = 2.0
+    sweep_s: float = 0.25
+    """How often deadlines are looked at."""
+    known_users_max: int = 200_000

@@ -5,16 +5,22 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 
+import structlog
+
+from commands.ownership import NotOwner
 from domain.shard import ShardOpened
 from eventlog.codec import EventCodec, frame_of, recorded
 from eventlog.port import Log
 from eventlog.record import KEY_BYTES, Commit, Committed, Draft, Head
+from eventlog.registry import UnknownEventError
+
+_log = structlog.get_logger(__name__)
 
 
 class OwnedShard:
     """A shard under this node's epoch. `lost`: a higher epoch stands in the log, so nothing may be written any more."""
 
-    __slots__ = ("epoch", "head", "last_at", "lost", "number")
+    __slots__ = ("epoch", "head", "last_at", "lost", "number", "owner", "owner_epoch")
 
     def __init__(self, number: int, head: Head) -> None:
         self.number = number
@@ -22,6 +28,23 @@ class OwnedShard:
         self.epoch = head.epoch
         self.last_at = head.at
         self.lost = False
+        self.owner: str | None = None
+        """Who has it once it is lost, as far as the log told."""
+        self.owner_epoch = 0
+
+    def lose_to(self, present: Commit, codec: EventCodec) -> None:
+        """Another node's commit stands where the next one of ours should: write nothing here any more."""
+        self.lost = True
+        if present.epoch > self.epoch:
+            self.owner, self.owner_epoch = _opener_of(codec, present), present.epoch
+        else:
+            # Someone wrote under an epoch that is not higher than ours, which the fence forbids: stop this shard, keep the others.
+            _log.error(
+                "a foreign commit stands at our position",
+                shard=self.number,
+                position=present.position,
+                epoch=present.epoch,
+            )
 
 
 class ShardsNotOpenedError(Exception):
@@ -66,3 +89,25 @@ def _opening(log: Log, codec: EventCodec, shard: OwnedShard, node: str, now: int
         codec.encode_events(events, seqs),
     )
     return recorded(frame_of(draft, log.log_id, shard.number, epoch, shard.head), events, seqs)
+
+
+def not_owner(shards: Mapping[int, OwnedShard], number: int) -> NotOwner | None:
+    """Why a node with these shards answers nothing for the shard; None: it is its own."""
+    shard = shards.get(number)
+    if shard is None:
+        return NotOwner(number)
+    return NotOwner(number, shard.owner, shard.owner_epoch) if shard.lost else None
+
+
+def leaving(number: int) -> NotOwner:
+    """A node that stops is the owner of nothing any more: whoever knows another one may ask there."""
+    return NotOwner(number, detail="the server is shutting down; try again", retry_after_ms=2_000)
+
+
+def _opener_of(codec: EventCodec, commit: Commit) -> str | None:
+    """The node that a commit opens its shard for; None: it is another commit, or not to be read."""
+    try:
+        event = codec.decode(commit).events[0].event
+    except UnknownEventError:
+        return None
+    return event.node if isinstance(event, ShardOpened) else None

@@ -38,8 +38,13 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     at: int
 
 
-class Command(msgspec.Struct, frozen=True, kw_only=True):
-    """An intention; imperative names. What it may do is decided by the aggregate alone."""
+class Command(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="command", tag=True
+):
+    """An intention; imperative names. What it may do is decided by the aggregate alone.
+
+    Between nodes it travels as JSON under the name of its class; a field that the other node does not know is refused, never ignored.
+    """
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
