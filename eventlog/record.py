@@ -15,6 +15,8 @@ from domain.event import Event
 
 KEY_BYTES = 16
 DIGEST_BYTES = 32
+FRAME_BYTES_MAX = 1_000_000
+"""The most bytes of a frame that the carrier takes; whoever builds a batch refuses what is larger, before it is appended."""
 GENESIS_DIGEST = bytes(DIGEST_BYTES)
 """`previous` of the first frame of a shard."""
 

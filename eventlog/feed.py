@@ -1,0 +1,342 @@
+"""The feed: the consumer's side of the carrier. Hands over each shard's commits once, in order, whatever the carrier does.
+
+Positions are the reader's own: it tells where it is, and the feed goes on behind that. Offsets of the carrier only say where
+to look first. What is missing, out of order, of another log or forged is read from the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Generic, TypeVar
+
+import msgspec
+import structlog
+
+from eventlog.carrier import CarriedRecord, CarrierUnavailableError, Source, partition_of
+from eventlog.feed_gate import ForkedError, ShardGate, Verdict
+from eventlog.kafka_record import Carried, ForgedRecordError, carried_of
+from eventlog.port import Log
+from eventlog.record import GENESIS_DIGEST, Commit
+
+__all__ = ["Feed", "FeedMetrics", "FeedSettings", "ForkedError"]
+
+_log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+Handler = Callable[[Sequence[T]], Awaitable[None] | None]
+Positions = Callable[[Collection[int]], Awaitable[Mapping[int, int]]]
+
+
+class FeedSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """`look_ms`: how often the log's heads are looked at, for what the carrier lost while it was quiet.
+
+    `from_log`: read from the log first what came before, for sources that start at the carrier's end.
+    """
+
+    poll_ms: int = 200
+    read_commits: int = 1_000
+    commit_ms: int = 1_000
+    look_ms: int = 1_000
+    back_off_ms: int = 100
+    back_off_ms_max: int = 5_000
+    from_log: bool = False
+
+
+class FeedMetrics:
+    """Plain counters. `foreign`: records that the log does not hold; `forged`: those that contradict themselves."""
+
+    __slots__ = (
+        "batches",
+        "carried",
+        "commit_failures",
+        "dropped",
+        "failures",
+        "foreign",
+        "forged",
+        "refilled",
+        "refills",
+    )
+
+    def __init__(self) -> None:
+        self.batches = 0
+        self.carried = 0
+        self.refilled = 0
+        self.refills = 0
+        self.dropped = 0
+        self.foreign = 0
+        self.forged = 0
+        self.failures = 0
+        self.commit_failures = 0
+
+
+class Feed(Generic[T]):
+    """Owns one task. `handler` gets non-empty batches, each shard's in position order; the next waits until it is done.
+
+    `positions(shards)` tells what the reader has applied; it is asked for each partition that is assigned, and again after
+    the handler failed. `decode` makes of a commit what the handler wants.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        source: Source,
+        partitions: int,
+        *,
+        positions: Positions,
+        decode: Callable[[Commit], T],
+        handler: Handler[T],
+        settings: FeedSettings | None = None,
+    ) -> None:
+        self._log = log
+        self._source = source
+        self._partitions = partitions
+        self._positions = positions
+        self._decode = decode
+        self._handler = handler
+        self._settings = settings or FeedSettings()
+        self._gates: dict[int, ShardGate] = {}
+        self._assigned: set[int] = set()
+        self._unloaded: dict[int, bool] = {}
+        """Partitions that are assigned and whose positions were not asked for yet; whether the log is to be read first."""
+        self._offsets: dict[int, int] = {}
+        self._committed_at = 0.0
+        self._looked_at = 0.0
+        self._turn = asyncio.Lock()
+        """Held while records are applied: a partition is not taken away in the middle of a batch."""
+        self._is_closing = False
+        self._progress = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.failure: ForkedError | None = None
+        """Why the feed ended by itself; the reader's view is void then."""
+        self.metrics = FeedMetrics()
+
+    def start(self) -> None:
+        """Begin in the background; a carrier that is away is tried again, and the log is read meanwhile."""
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="feed")
+
+    @property
+    def positions(self) -> Mapping[int, int]:
+        """The last position of each shard it feeds that was handed over."""
+        return {shard: gate.position for shard, gate in self._gates.items() if gate.position}
+
+    @property
+    def partitions(self) -> frozenset[int]:
+        """The partitions it reads now."""
+        return frozenset(self._assigned)
+
+    async def reached(self, positions: Mapping[int, int]) -> None:
+        """Wait until these were handed over, by this feed or before it had the shard. Cancellation leaves nothing.
+
+        Raises ForkedError if the feed ended by itself.
+        """
+        while not all(
+            shard in self._gates and self._gates[shard].position >= position
+            for shard, position in positions.items()
+        ):
+            if self.failure is not None:
+                raise self.failure
+            self._progress.clear()
+            await self._progress.wait()
+
+    async def close(self) -> None:
+        """Finish the batch at hand, commit its offsets, end the task, close the source. Idempotent."""
+        self._is_closing = True
+        task, self._task = self._task, None
+        if task is not None:
+            await asyncio.gather(task, return_exceptions=True)
+
+    # The source's side
+
+    async def assigned(self, partitions: Sequence[int]) -> None:
+        """See `carrier.Listener`. The positions are asked for before the first record is looked at."""
+        async with self._turn:
+            self._assigned.update(partitions)
+            self._unloaded.update(dict.fromkeys(partitions, self._settings.from_log))
+
+    async def revoked(self, partitions: Sequence[int]) -> None:
+        """See `carrier.Listener`. What was handed over is committed first, so that the next reader starts there."""
+        async with self._turn:
+            await self._commit(
+                {number: self._offsets[number] for number in partitions if number in self._offsets}
+            )
+            self._forget(partitions)
+
+    def _forget(self, partitions: Collection[int]) -> None:
+        for number in partitions:
+            self._assigned.discard(number)
+            self._unloaded.pop(number, None)
+            self._offsets.pop(number, None)
+            for shard in self._shards_of(number):
+                self._gates.pop(shard, None)
+
+    def _shards_of(self, partition: int) -> range:
+        return range(partition, self._log.shard_count + 1, self._partitions)
+
+    # The task
+
+    async def _run(self) -> None:
+        back_off_ms = self._settings.back_off_ms
+        while not self._is_closing:
+            handed_over = self.metrics.batches
+            try:
+                await self._source.start(self)
+                await self._follow()
+            except ForkedError as error:
+                self.failure = error
+                _log.error("a feed ended: its reader follows another log", error=str(error))
+                break
+            except Exception as error:  # noqa: BLE001 - nothing is lost: it goes on behind what the reader has
+                self.metrics.failures += 1
+                _log.warning("a feed begins again", error=f"{type(error).__name__}: {error}")
+            finally:
+                await self._source.close()
+                self._forget(tuple(self._assigned))
+            if self.metrics.batches > handed_over:
+                back_off_ms = self._settings.back_off_ms
+            if not self._is_closing:
+                await asyncio.sleep(back_off_ms / 1_000)
+                back_off_ms = min(back_off_ms * 2, self._settings.back_off_ms_max)
+        self._progress.set()
+
+    async def _follow(self) -> None:
+        while not self._is_closing:
+            found = await self._source.poll(self._settings.poll_ms)
+            try:
+                async with self._turn:
+                    await self._load()
+                    for partition, records in found.items():
+                        await self._take(partition, records)
+                    for gate in tuple(self._gates.values()):
+                        if gate.behind:
+                            await self._refill(gate)
+                await self._look()
+            except (CarrierUnavailableError, ForkedError):
+                raise
+            except Exception as error:  # noqa: BLE001 - the reader's or the log's failure costs no connection to the carrier
+                await self._start_over(error)
+            await self._commit_in_time()
+        await self._commit(self._offsets)
+
+    async def _start_over(self, error: Exception) -> None:
+        """Ask the reader again where it is; what is missing behind that comes from the log."""
+        self.metrics.failures += 1
+        _log.warning("a feed starts over where its reader is", error=f"{type(error).__name__}: {error}")
+        async with self._turn:
+            self._gates.clear()
+            # What the carrier brought is gone; only the log brings it again.
+            self._unloaded = dict.fromkeys(self._assigned, True)
+        await asyncio.sleep(self._settings.back_off_ms / 1_000)
+
+    async def _load(self) -> None:
+        """Ask the reader where it is, and the log for the digest of what it applied last."""
+        while self._unloaded:
+            partition, is_behind = min(self._unloaded.items())
+            shards = self._shards_of(partition)
+            positions = await self._positions(shards)
+            for shard in shards:
+                position = positions.get(shard, 0)
+                digest = await self._digest_at(shard, position)
+                self._gates[shard] = ShardGate(shard, self._log.log_id, position, digest, behind=is_behind)
+            del self._unloaded[partition]
+        self._progress.set()
+
+    async def _digest_at(self, shard: int, position: int) -> bytes:
+        if position == 0:
+            return GENESIS_DIGEST
+        found = await self._log.read_shard(shard, position - 1, 1)
+        if not found or found[0].position != position:
+            raise ForkedError(f"shard {shard}: {position} was applied, but the log ends before")
+        return found[0].digest
+
+    async def _take(self, partition: int, records: Sequence[CarriedRecord]) -> None:
+        if partition not in self._assigned:
+            return
+        fresh: list[T] = []
+        refilled: set[int] = set()
+        for record in records:
+            carried = self._carried(partition, record)
+            gate = None if carried is None else self._gates.get(carried.commit.shard)
+            if carried is None or gate is None:
+                continue
+            verdict = gate.offer(carried)
+            if verdict is Verdict.APPLY:
+                gate.advance(carried.commit)
+                fresh.append(self._decode(carried.commit))
+                self.metrics.carried += 1
+            elif verdict is Verdict.DROP:
+                self.metrics.dropped += 1
+            elif gate.shard in refilled:
+                # However many records do not fit, the log is read twice a turn at most: now and at its end.
+                gate.behind = True
+            elif not gate.behind:
+                await self._hand_over(fresh)
+                fresh = []
+                refilled.add(gate.shard)
+                await self._refill(gate)
+                if gate.position < carried.commit.position:
+                    # The log ends before it: of a branch that was left, or sent by somebody else.
+                    self.metrics.foreign += 1
+        await self._hand_over(fresh)
+        self._offsets[partition] = records[-1].offset + 1
+
+    def _carried(self, partition: int, record: CarriedRecord) -> Carried | None:
+        try:
+            carried = carried_of(record)
+        except ForgedRecordError as error:
+            self.metrics.forged += 1
+            _log.warning("a record was refused", partition=partition, offset=record.offset, error=str(error))
+            return None
+        if partition_of(carried.commit.shard, self._partitions) != partition:
+            self.metrics.forged += 1
+            return None
+        return carried
+
+    async def _refill(self, gate: ShardGate) -> None:
+        """Read the shard from the log to its end."""
+        self.metrics.refills += 1
+        while commits := await self._log.read_shard(gate.shard, gate.position, self._settings.read_commits):
+            for commit in commits:
+                gate.follow_log(commit)
+            self.metrics.refilled += len(commits)
+            await self._hand_over([self._decode(commit) for commit in commits])
+        gate.behind = False
+
+    async def _hand_over(self, batch: Sequence[T]) -> None:
+        if not batch:
+            return
+        result = self._handler(batch)
+        if result is not None:
+            await result
+        self.metrics.batches += 1
+        self._progress.set()
+
+    async def _look(self) -> None:
+        """Refill shards that stood still between two looks although the log has more: the carrier lost it."""
+        now = asyncio.get_running_loop().time()
+        if now - self._looked_at < self._settings.look_ms / 1_000:
+            return
+        self._looked_at = now
+        heads = await self._log.heads()
+        async with self._turn:
+            for gate in tuple(self._gates.values()):
+                head = heads.get(gate.shard)
+                stood_still, gate.looked_at = gate.looked_at == gate.position, gate.position
+                if stood_still and head is not None and head.position > gate.position:
+                    await self._refill(gate)
+
+    async def _commit_in_time(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._committed_at >= self._settings.commit_ms / 1_000:
+            self._committed_at = now
+            await self._commit(self._offsets)
+
+    async def _commit(self, offsets: Mapping[int, int]) -> None:
+        if not offsets:
+            return
+        try:
+            await self._source.commit(dict(offsets))
+        except CarrierUnavailableError as error:
+            # The next reader starts further back and drops what it has.
+            self.metrics.commit_failures += 1
+            _log.warning("offsets were not committed", error=str(error))

@@ -1,0 +1,375 @@
+"""Kafka's client: with `kafka_admin` the only module that touches aiokafka, so that another client can take its place.
+
+aiokafka's defaults are unsafe for a record (acks=1, no idempotence, automatic commits, start at the end): whatever
+matters is set here by name and can be read back from the clients (`effective_settings`).
+"""
+
+# ruff: noqa: SLF001 - What a client really does stands in its private fields, and nothing public abandons a batch.
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import aiokafka
+import msgspec
+import structlog
+from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.errors import KafkaError
+from typing_extensions import override
+
+from eventlog.carrier import CarriedRecord, CarrierUnavailableError, Listener
+
+_log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+BATCH_BYTES_MAX = 256 * 1024
+"""A batch is closed above that; a single larger record goes alone."""
+FETCH_BYTES_MAX = 8 * 1024 * 1024
+CLOSE_TIMEOUT_S = 10.0
+"""More than a request takes: the client waits for the ones in flight."""
+
+
+class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How to reach Kafka, and how long to wait for it.
+
+    `request_timeout_ms` bounds one request, `send_timeout_ms` a batch with all its repetitions inside the client.
+    """
+
+    bootstrap: str
+    client_id: str = "minutebook"
+    request_timeout_ms: int = 5_000
+    send_timeout_ms: int = 15_000
+    retry_back_off_ms: int = 100
+    metadata_age_ms_max: int = 60_000
+    session_timeout_ms: int = 10_000
+    heartbeat_ms: int = 3_000
+    poll_interval_ms_max: int = 300_000
+
+
+def producer_options(settings: KafkaSettings) -> dict[str, Any]:
+    """Every option of the producer that is not left to the client."""
+    return {
+        "bootstrap_servers": settings.bootstrap,
+        "client_id": settings.client_id,
+        "acks": "all",
+        # Its batches carry numbers, so a repetition inside the client is no duplicate; and one batch per partition is in
+        # flight, so none overtakes another.
+        "enable_idempotence": True,
+        # We hand over closed batches; waiting for more would only delay them.
+        "linger_ms": 0,
+        "max_batch_size": BATCH_BYTES_MAX,
+        "request_timeout_ms": settings.request_timeout_ms,
+        "retry_backoff_ms": settings.retry_back_off_ms,
+        "metadata_max_age_ms": settings.metadata_age_ms_max,
+    }
+
+
+def consumer_options(settings: KafkaSettings, group: str | None) -> dict[str, Any]:
+    """Every option of a consumer that is not left to the client."""
+    return {
+        "bootstrap_servers": settings.bootstrap,
+        "client_id": settings.client_id,
+        "group_id": group,
+        "enable_auto_commit": False,
+        "auto_offset_reset": "earliest",
+        # Nobody of ours writes in transactions; somebody else's unfinished one must not hold the topic up for ever, but
+        # what it has aborted is nothing.
+        "isolation_level": "read_committed",
+        "check_crcs": True,
+        "fetch_max_bytes": FETCH_BYTES_MAX,
+        "max_partition_fetch_bytes": FETCH_BYTES_MAX,
+        "request_timeout_ms": settings.request_timeout_ms,
+        "retry_backoff_ms": settings.retry_back_off_ms,
+        "metadata_max_age_ms": settings.metadata_age_ms_max,
+        "session_timeout_ms": settings.session_timeout_ms,
+        "heartbeat_interval_ms": settings.heartbeat_ms,
+        "max_poll_interval_ms": settings.poll_interval_ms_max,
+    }
+
+
+class KafkaSender:
+    """The Sender port over one idempotent producer; `prepare` is awaited before it connects (it makes the topic)."""
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        topic: str,
+        partitions: int,
+        prepare: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._topic = topic
+        self._partitions = partitions
+        self._prepare = prepare
+        self._producer: Any = None
+
+    @property
+    def partitions(self) -> int:
+        """As given."""
+        return self._partitions
+
+    @property
+    def effective_settings(self) -> Mapping[str, Any]:
+        """What the running producer does, as it itself says."""
+        producer = self._producer
+        return {
+            "acks": producer._sender._acks,
+            "enable_idempotence": producer._txn_manager is not None,
+            "max_batch_size": producer._message_accumulator._batch_size,
+            "linger_ms": producer._message_accumulator._linger_time * 1_000,
+            "request_timeout_ms": producer._request_timeout_ms,
+            "retry_backoff_ms": round(producer._sender._retry_backoff * 1_000),
+        }
+
+    async def start(self) -> Mapping[int, int]:
+        """See the port."""
+        if self._producer is None:
+            if self._prepare is not None:
+                await self._prepare()
+            producer = aiokafka.AIOKafkaProducer(**producer_options(self._settings))
+            try:
+                await reaching(self._settings, producer.start())
+                await reaching(self._settings, producer.partitions_for(self._topic))
+            except BaseException:
+                await _shut(producer)
+                raise
+            self._producer = producer
+        async with reader(self._settings, self._topic, self._partitions) as found:
+            return await found.ends()
+
+    async def send(self, partition: int, records: Sequence[CarriedRecord]) -> int:
+        """See the port. Cancelled, the batch goes on inside the client until it is abandoned."""
+        producer = self._producer
+        if producer is None:
+            raise CarrierUnavailableError("the sender is not started")
+        first = -1
+        timeout_s = self._settings.send_timeout_ms / 1_000
+        try:
+            async with asyncio.timeout(timeout_s):
+                for batch in _batches(producer, records):
+                    future = await producer.send_batch(batch, self._topic, partition=partition)
+                    told = await future
+                    first = told.offset if first < 0 else first
+        except TimeoutError:
+            raise CarrierUnavailableError(f"Kafka did not answer in {timeout_s:g} s") from None
+        except (KafkaError, AssertionError) as error:
+            # The client asserts that the partition exists: it does not any more when the topic was deleted.
+            raise CarrierUnavailableError(
+                f"Kafka refused a batch: {type(error).__name__}: {error}"
+            ) from error
+        return first
+
+    async def abandon(self) -> None:
+        """See the port."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            # An idempotent producer repeats its batches for ever; without this it would flush them before it stops.
+            producer._message_accumulator.fail_all(KafkaError("abandoned"))
+            await _shut(producer)
+
+    async def close(self) -> None:
+        """See the port."""
+        await self.abandon()
+
+
+class KafkaReader:
+    """Reads a topic without a group, all partitions or some, from anywhere; nothing is committed."""
+
+    def __init__(self, consumer: Any, topic: str, partitions: int) -> None:
+        self._consumer = consumer
+        self._topic = topic
+        self._partitions = partitions
+
+    def _places(self, partitions: Sequence[int] | None = None) -> list[Any]:
+        numbers = range(self._partitions) if partitions is None else partitions
+        return [aiokafka.TopicPartition(self._topic, number) for number in numbers]
+
+    async def ends(self) -> Mapping[int, int]:
+        """The offset behind the last record of each partition."""
+        ends = await asked(self._consumer.end_offsets(self._places()))
+        return {place.partition: end for place, end in ends.items()}
+
+    async def records(
+        self, partition: int, timeout_s: float = 30.0
+    ) -> AsyncIterator[Sequence[CarriedRecord]]:
+        """A partition's records from its first to what is its last now, in lists.
+
+        Raises CarrierUnavailableError if nothing comes for `timeout_s`.
+        """
+        (place,) = self._places([partition])
+        end = (await self.ends())[partition]
+        start = (await asked(self._consumer.beginning_offsets([place])))[place]
+        self._consumer.assign([place])
+        self._consumer.seek(place, start)
+        while await asked(self._consumer.position(place)) < end:
+            found = await asked(self._consumer.getmany(place, timeout_ms=int(timeout_s * 1_000)))
+            if not found:
+                raise CarrierUnavailableError(
+                    f"Kafka gave nothing of partition {partition} in {timeout_s:g} s"
+                )
+            yield [_record_of(record) for record in found[place] if record.offset < end]
+
+
+class KafkaSource:
+    """The Source port: a consumer in a group, or without one of all partitions, from their first record or from their end."""
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        topic: str,
+        partitions: int,
+        *,
+        group: str | None = None,
+        from_end: bool = False,
+        records_max: int = 5_000,
+    ) -> None:
+        if group is not None and from_end:
+            raise ValueError("a group goes on where it was; only a reader without one starts at the end")
+        self._settings = settings
+        self._topic = topic
+        self._partitions = partitions
+        self._group = group
+        self._from_end = from_end
+        self._records_max = records_max
+        self._consumer: Any = None
+
+    @property
+    def effective_settings(self) -> Mapping[str, Any]:
+        """What the running consumer does, as it itself says."""
+        consumer = self._consumer
+        return {
+            "group_id": consumer._group_id,
+            "enable_auto_commit": consumer._enable_auto_commit,
+            "auto_offset_reset": consumer._auto_offset_reset,
+            "isolation_level": consumer._isolation_level,
+            "check_crcs": consumer._check_crcs,
+            "max_partition_fetch_bytes": consumer._max_partition_fetch_bytes,
+            "session_timeout_ms": consumer._session_timeout_ms,
+        }
+
+    async def start(self, listener: Listener) -> None:
+        """See the port. In a group the listener hears of its partitions while polling goes on."""
+        consumer = aiokafka.AIOKafkaConsumer(**consumer_options(self._settings, self._group))
+        try:
+            await reaching(self._settings, consumer.start())
+            if self._group is not None:
+                consumer.subscribe([self._topic], listener=_Rebalances(listener))
+            else:
+                await self._take_all(consumer, listener)
+        except BaseException:
+            await _shut(consumer)
+            raise
+        self._consumer = consumer
+
+    async def _take_all(self, consumer: Any, listener: Listener) -> None:
+        places = [aiokafka.TopicPartition(self._topic, number) for number in range(self._partitions)]
+        find = consumer.end_offsets if self._from_end else consumer.beginning_offsets
+        # The end is taken before the listener looks at the log: what is sent in between comes twice, never not at all.
+        offsets = await asked(find(places))
+        consumer.assign(places)
+        for place, offset in offsets.items():
+            consumer.seek(place, offset)
+        await listener.assigned(list(range(self._partitions)))
+
+    async def poll(self, timeout_ms: int) -> Mapping[int, Sequence[CarriedRecord]]:
+        """See the port."""
+        found = await asked(self._consumer.getmany(timeout_ms=timeout_ms, max_records=self._records_max))
+        return {
+            place.partition: [_record_of(record) for record in records] for place, records in found.items()
+        }
+
+    async def commit(self, offsets: Mapping[int, int]) -> None:
+        """See the port. Without a group there is nobody to remember it."""
+        if self._group is None or not offsets:
+            return
+        places = {aiokafka.TopicPartition(self._topic, number): offset for number, offset in offsets.items()}
+        await asked(self._consumer.commit(places))
+
+    async def close(self) -> None:
+        """See the port."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await _shut(consumer)
+
+
+class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Hands aiokafka's calls on."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+
+    @override
+    async def on_partitions_revoked(self, revoked: Sequence[Any]) -> None:
+        await self._listener.revoked(sorted(place.partition for place in revoked))
+
+    @override
+    async def on_partitions_assigned(self, assigned: Sequence[Any]) -> None:
+        await self._listener.assigned(sorted(place.partition for place in assigned))
+
+
+@asynccontextmanager
+async def reader(settings: KafkaSettings, topic: str, partitions: int) -> AsyncIterator[KafkaReader]:
+    """A reader of a topic; closed at the end. Raises CarrierUnavailableError."""
+    consumer = aiokafka.AIOKafkaConsumer(**consumer_options(settings, None))
+    try:
+        await reaching(settings, consumer.start())
+        yield KafkaReader(consumer, topic, partitions)
+    finally:
+        await _shut(consumer)
+
+
+def _batches(producer: Any, records: Sequence[CarriedRecord]) -> list[Any]:
+    """Closed batches of the records, in order; nearly always one."""
+    batches = []
+    batch = producer.create_batch()
+    for record in records:
+        row = {
+            "timestamp": record.timestamp_ms,
+            "key": record.key,
+            "value": record.value,
+            "headers": record.headers,
+        }
+        if batch.append(**row) is None:
+            batches.append(batch)
+            batch = producer.create_batch()
+            batch.append(**row)
+    batch.close()
+    return [*batches, batch]
+
+
+def _record_of(record: Any) -> CarriedRecord:
+    return CarriedRecord(record.key, record.value, tuple(record.headers), record.timestamp, record.offset)
+
+
+async def asked(answer: Awaitable[T]) -> T:
+    """An answer of the client. Raises CarrierUnavailableError."""
+    try:
+        return await answer
+    except KafkaError as error:
+        raise CarrierUnavailableError(f"Kafka: {type(error).__name__}: {error}") from error
+
+
+async def reaching(settings: KafkaSettings, connecting: Awaitable[T]) -> T:
+    """What comes of connecting. Raises CarrierUnavailableError with what to do."""
+    timeout_s = settings.send_timeout_ms / 1_000
+    advice = f"Kafka at {settings.bootstrap} cannot be reached; start it, or mend cluster.kafka_bootstrap"
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await connecting
+    except TimeoutError:
+        raise CarrierUnavailableError(f"{advice} (no answer in {timeout_s:g} s)") from None
+    except (KafkaError, OSError) as error:
+        raise CarrierUnavailableError(f"{advice} ({type(error).__name__})") from error
+
+
+async def _shut(client: Any) -> None:
+    """Stop a producer or consumer; what cannot be said to a broker in time is left unsaid."""
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await client.stop()
+    except (TimeoutError, KafkaError) as error:
+        _log.warning("a Kafka client was not stopped in order", error=type(error).__name__)
+        connections = client.client if isinstance(client, aiokafka.AIOKafkaProducer) else client._client
+        await connections.close()

@@ -1,0 +1,133 @@
+"""The topic: what it must be, made at the first start and checked at every one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import msgspec
+
+from eventlog.carrier import CarrierUnavailableError, TopicMismatchError
+from eventlog.kafka_admin import KafkaAdmin, TopicExistsError, TopicFacts
+from eventlog.kafka_driver import BATCH_BYTES_MAX, KafkaSettings
+from eventlog.record import FRAME_BYTES_MAX
+
+TOPIC_PREFIX = "minutebook"
+RECORD_ROOM_BYTES = 64 * 1024
+"""Key, headers and the batch around them, beside the frame."""
+MESSAGE_BYTES_MAX = FRAME_BYTES_MAX + RECORD_ROOM_BYTES
+"""The largest batch that the topic takes; smaller ones are closed at `BATCH_BYTES_MAX`."""
+REPLICAS_WANTED = 3
+PARTITIONS_MAX = 64
+"""Without another wish: a partition costs files and memory on every broker."""
+FOR_EVER = "-1"
+ANY_TIME = str(2**63 - 1)
+TOPIC_NAME_MAX = 249
+
+assert BATCH_BYTES_MAX <= MESSAGE_BYTES_MAX
+
+
+class TopicSpec(msgspec.Struct, frozen=True):
+    """What a topic must be."""
+
+    name: str
+    partitions: int
+    replicas: int
+    configs: Mapping[str, str]
+
+
+def topic_name(cluster_id: str, prefix: str = TOPIC_PREFIX) -> str:
+    """The topic of a cluster's commits. Raises ValueError for an id that is no part of a topic's name."""
+    name = f"{prefix}.{cluster_id}.commits"
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", cluster_id) or len(name) > TOPIC_NAME_MAX:
+        raise ValueError(f"{cluster_id!r} is no cluster id: letters, digits, - and _ only")
+    return name
+
+
+def partitions_for(shard_count: int, wanted: int | None = None) -> int:
+    """The number of partitions: the one wanted, else the largest divisor of the shards up to PARTITIONS_MAX.
+
+    Raises TopicMismatchError for one that does not divide the number of shards: two shards of a partition would part.
+    """
+    if wanted is None:
+        return next(n for n in range(min(shard_count, PARTITIONS_MAX), 0, -1) if shard_count % n == 0)
+    if wanted < 1 or shard_count % wanted:
+        raise TopicMismatchError(
+            f"{wanted} partitions cannot carry {shard_count} shards: set cluster.kafka_partitions to a divisor of {shard_count}"
+        )
+    return wanted
+
+
+def topic_spec(name: str, partitions: int, brokers: int) -> TopicSpec:
+    """What the topic must be on so many brokers: three copies of which two must answer, as far as there are brokers."""
+    replicas = min(REPLICAS_WANTED, brokers)
+    return TopicSpec(
+        name,
+        partitions,
+        replicas,
+        {
+            # A lost event store is rebuilt from here, so nothing is ever thrown away, neither by age, size nor key.
+            "retention.ms": FOR_EVER,
+            "retention.bytes": FOR_EVER,
+            "cleanup.policy": "delete",
+            "min.insync.replicas": str(max(1, replicas - 1)),
+            "unclean.leader.election.enable": "false",
+            "max.message.bytes": str(MESSAGE_BYTES_MAX),
+            # Records carry the times of their commits; a clock that once went wrong must not stop the line.
+            "message.timestamp.type": "CreateTime",
+            "message.timestamp.before.max.ms": ANY_TIME,
+            "message.timestamp.after.max.ms": ANY_TIME,
+        },
+    )
+
+
+async def ensure_topic(settings: KafkaSettings, name: str, partitions: int) -> bool:
+    """Make the topic if it is not there, check it if it is; whether it was made.
+
+    Raises TopicMismatchError, CarrierUnavailableError.
+    """
+    async with KafkaAdmin.connected(settings) as admin:
+        found = await admin.describe(name)
+        spec = topic_spec(name, partitions, await admin.brokers())
+        if found is None:
+            try:
+                await admin.create(spec.name, spec.partitions, spec.replicas, spec.configs)
+            except TopicExistsError:
+                # Somebody else starts at the same moment.
+                found = await admin.describe(name)
+                if found is None:
+                    raise CarrierUnavailableError(f"the topic {name} is being made; try again") from None
+            else:
+                return True
+        check_topic(found, spec)
+    return False
+
+
+def check_topic(found: TopicFacts, spec: TopicSpec) -> None:
+    """Raises TopicMismatchError, one line with what to do, if the topic is not as it must be.
+
+    Fewer copies than brokers allow are a choice; what could lose, refuse or misplace a record is an error.
+    """
+    if found.partitions != spec.partitions:
+        raise TopicMismatchError(
+            f"the topic {spec.name} has {found.partitions} partitions, not {spec.partitions}: set cluster.kafka_partitions "
+            f"to {found.partitions} if that divides the shards, or delete the topic and start again (it is refilled from the log)"
+        )
+    wrong = {
+        key: wanted
+        for key, wanted in spec.configs.items()
+        if (is_value := found.configs.get(key)) is not None and not _serves(key, is_value, wanted)
+    }
+    if wrong:
+        listed = ", ".join(f"{key} is {found.configs[key]}" for key in wrong)
+        added = ",".join(f"{key}={value}" for key, value in wrong.items())
+        raise TopicMismatchError(
+            f"the topic {spec.name} is set otherwise than it must be ({listed}): run kafka-configs.sh --bootstrap-server … "
+            f"--alter --entity-type topics --entity-name {spec.name} --add-config {added}"
+        )
+
+
+def _serves(key: str, found: str, wanted: str) -> bool:
+    if key in ("max.message.bytes", "min.insync.replicas"):
+        return int(found) >= int(wanted)
+    return found == wanted
