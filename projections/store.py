@@ -125,6 +125,13 @@ class ViewUnavailableError(Exception):
     """The store cannot be read or written (disk full, closed). Nothing of the batch was written; it is no event's fault."""
 
 
+class StaleWriterError(ViewUnavailableError):
+    """Somebody else wrote to this view, or what this writer sent last may or may not be written. Nothing of this batch was.
+
+    What was read for it may be old: ask the store for its positions and start over from there.
+    """
+
+
 class Rows(Protocol):
     """What a batch reads: a store, or a unit of work that another is built upon."""
 

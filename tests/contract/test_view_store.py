@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from projections.sqlite import SqliteViewStore
+from projections.mongo_driver import ViewDatabase
 from projections.store import (
     Key,
     Phrase,
@@ -20,8 +20,10 @@ from projections.store import (
     Text,
     TextQuery,
     UnitOfWork,
+    ViewStore,
     ViewUnavailableError,
 )
+from tests.contract.view_places import MemoryPlace, MongoPlace, SqlitePlace, ViewPlace
 
 PLAIN = Table(
     name="plain", columns=("name text", "number int", "body bytes"), key_size=2, indexes=(("number",),)
@@ -54,13 +56,21 @@ BATCHES = st.lists(
 Model = dict[tuple[str, Key], Row]
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path
+@pytest.fixture(params=["memory", "sqlite", pytest.param("mongo", marks=pytest.mark.services)])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ViewPlace]:
+    if request.param == "memory":
+        yield MemoryPlace()
+    elif request.param == "sqlite":
+        yield SqlitePlace(tmp_path)
+    else:
+        uri, name = request.getfixturevalue("mongodb_uri"), request.getfixturevalue("mongodb_database")
+        database = ViewDatabase.connect(uri, name)
+        yield MongoPlace(database)
+        database.close()
 
 
-def opened(folder: Path, log_id: str = "log-1", schema: Schema = SCHEMA) -> SqliteViewStore:
-    return SqliteViewStore(folder / "sample.db", schema, log_id)
+def opened(place: ViewPlace, log_id: str = "log-1", schema: Schema = SCHEMA) -> ViewStore:
+    return place.open(schema, log_id)
 
 
 def change(work: UnitOfWork, model: Model, kind: str, table: Table, row: Row) -> None:
@@ -88,43 +98,44 @@ def everything(snapshot: Snapshot) -> Model:
 
 
 @pytest.mark.slow
-@settings(max_examples=60)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batches=BATCHES)
 def test_a_store_is_a_dictionary_with_all_or_nothing_batches(
+    place: ViewPlace,
     batches: list[tuple[list[tuple[str, tuple[Table, Row]]], str]],
 ) -> None:
-    with tempfile.TemporaryDirectory() as text:
-        store = opened(Path(text))
-        durable: Model = {}
-        position = 0
-        try:
-            for changes, ending in batches:
-                work, model = UnitOfWork(store), dict(durable)
-                for kind, (table, row) in changes:
-                    change(work, model, kind, table, row)
-                if ending == "apply":
-                    position += 1
-                    store.apply(work, {3: position})
-                    durable = model
-                elif ending == "drop":
-                    store.release()
-                elif ending == "tear":
-                    work.put(PLAIN, ("a", 0, object()))  # type: ignore[arg-type]
-                    with pytest.raises(Exception, match=r"(?i)type|bind"):
-                        store.apply(work, {3: position + 1})
-                else:
-                    store.close()
-                    store = opened(Path(text))
-                with store.snapshot() as snapshot:
-                    assert everything(snapshot) == durable
-                    assert snapshot.positions() == ({3: position} if position else {})
-                assert store.positions() == ({3: position} if position else {})
-        finally:
-            store.close()
+    place.empty()
+    store = opened(place)
+    durable: Model = {}
+    position = 0
+    try:
+        for changes, ending in batches:
+            work, model = UnitOfWork(store), dict(durable)
+            for kind, (table, row) in changes:
+                change(work, model, kind, table, row)
+            if ending == "apply":
+                position += 1
+                store.apply(work, {3: position})
+                durable = model
+            elif ending == "drop":
+                store.release()
+            elif ending == "tear":
+                work.put(PLAIN, ("a", 0, object()))  # type: ignore[arg-type]
+                with pytest.raises(Exception, match=r"(?i)type|bind"):
+                    store.apply(work, {3: position + 1})
+            else:
+                store.close()
+                store = opened(place)
+            with store.snapshot() as snapshot:
+                assert everything(snapshot) == durable
+                assert snapshot.positions() == ({3: position} if position else {})
+            assert store.positions() == ({3: position} if position else {})
+    finally:
+        store.close()
 
 
 @pytest.mark.slow
-@settings(max_examples=60)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.lists(st.tuples(NAMES, NUMBERS, st.one_of(st.none(), st.binary(max_size=3))), max_size=15),
     name=NAMES,
@@ -135,6 +146,7 @@ def test_a_store_is_a_dictionary_with_all_or_nothing_batches(
     present=st.booleans(),
 )
 def test_scans_are_ordered_and_bounded(
+    place: ViewPlace,
     rows: list[Row],
     name: str,
     after: int | None,
@@ -143,43 +155,43 @@ def test_scans_are_ordered_and_bounded(
     limit: int,
     present: bool,
 ) -> None:
-    with tempfile.TemporaryDirectory() as text:
-        store = opened(Path(text))
-        work = UnitOfWork(store)
-        model: dict[Key, Row] = {}
-        for row in rows:
-            work.put(PLAIN, row)
-            model[row[:2]] = row
-        store.apply(work, {0: 1})
+    place.empty()
+    store = opened(place)
+    work = UnitOfWork(store)
+    model: dict[Key, Row] = {}
+    for row in rows:
+        work.put(PLAIN, row)
+        model[row[:2]] = row
+    store.apply(work, {0: 1})
 
-        def fits(number: object) -> bool:
-            assert isinstance(number, int)
-            return (after is None or number > after) and (before is None or number < before)
+    def fits(number: object) -> bool:
+        assert isinstance(number, int)
+        return (after is None or number > after) and (before is None or number < before)
 
-        of_name = [row for row in model.values() if row[0] == name and fits(row[1])]
-        shown = [row for row in of_name if not present or row[2] is not None]
-        shown.sort(key=lambda row: row[1], reverse=descending)  # type: ignore[arg-type, return-value]
-        by_number = [row for row in model.values() if after is not None and row[1] == after]
-        with store.snapshot() as snapshot:
-            found = snapshot.scan(
-                PLAIN,
-                (name,),
-                after=after,
-                before=before,
-                descending=descending,
-                limit=limit,
-                present="body" if present else None,
-            )
-            assert found == shown[:limit]
-            assert snapshot.count(PLAIN, (name,), after=after, before=before) == len(of_name)
-            if after is not None:
-                indexed = snapshot.scan(PLAIN, (after,), index=("number",), limit=100)
-                assert indexed == sorted(by_number, key=lambda row: str(row[0]).encode())
-        store.close()
+    of_name = [row for row in model.values() if row[0] == name and fits(row[1])]
+    shown = [row for row in of_name if not present or row[2] is not None]
+    shown.sort(key=lambda row: row[1], reverse=descending)  # type: ignore[arg-type, return-value]
+    by_number = [row for row in model.values() if after is not None and row[1] == after]
+    with store.snapshot() as snapshot:
+        found = snapshot.scan(
+            PLAIN,
+            (name,),
+            after=after,
+            before=before,
+            descending=descending,
+            limit=limit,
+            present="body" if present else None,
+        )
+        assert found == shown[:limit]
+        assert snapshot.count(PLAIN, (name,), after=after, before=before) == len(of_name)
+        if after is not None:
+            indexed = snapshot.scan(PLAIN, (after,), index=("number",), limit=100)
+            assert indexed == sorted(by_number, key=lambda row: str(row[0]).encode())
+    store.close()
 
 
-def test_a_snapshot_stays_at_its_moment(folder: Path) -> None:
-    store = opened(folder)
+def test_a_snapshot_stays_at_its_moment(place: ViewPlace) -> None:
+    store = opened(place)
     work = UnitOfWork(store)
     work.put(CACHED, ("a", 1))
     store.apply(work, {0: 1})
@@ -198,21 +210,21 @@ def test_a_snapshot_stays_at_its_moment(folder: Path) -> None:
 @pytest.mark.parametrize(
     "log_id, version", [("log-2", 1), ("log-1", 2)], ids=["another log", "another schema version"]
 )
-def test_another_log_or_version_voids_the_view(folder: Path, log_id: str, version: int) -> None:
-    store = opened(folder)
+def test_another_log_or_version_voids_the_view(place: ViewPlace, log_id: str, version: int) -> None:
+    store = opened(place)
     work = UnitOfWork(store)
     work.put(CACHED, ("a", 1))
     store.apply(work, {0: 1})
     store.close()
     other = Schema(name="sample", version=version, tables=SCHEMA.tables)
-    store = opened(folder, log_id, other)
+    store = opened(place, log_id, other)
     assert store.positions() == {}
     assert store.get(CACHED, ("a",)) is None
     store.close()
 
 
-def test_the_newest_row_is_known_through_batches_and_restarts(folder: Path) -> None:
-    store = opened(folder)
+def test_the_newest_row_is_known_through_batches_and_restarts(place: ViewPlace) -> None:
+    store = opened(place)
     work = UnitOfWork(store)
     assert work.newest_row(EVENTS, ("a",)) is None
     work.append(EVENTS, ("a", 1, "one"))
@@ -231,14 +243,14 @@ def test_the_newest_row_is_known_through_batches_and_restarts(folder: Path) -> N
     assert UnitOfWork(store).newest_row(EVENTS, ("a",)) == ("a", 2, "two")
     store.apply(work, {0: 2})
     store.close()
-    store = opened(folder)
+    store = opened(place)
     assert UnitOfWork(store).newest_row(EVENTS, ("a",)) == ("a", 2, "changed too")
     assert store.get(EVENTS, ("a", 1)) == ("a", 1, "changed")
     store.close()
 
 
-def test_notes_are_kept_when_their_batch_was_applied(folder: Path) -> None:
-    store = opened(folder)
+def test_notes_are_kept_when_their_batch_was_applied(place: ViewPlace) -> None:
+    store = opened(place)
     work = UnitOfWork(store)
     inner = work.nested()
     assert not inner.note("inner")
@@ -259,8 +271,8 @@ def test_notes_are_kept_when_their_batch_was_applied(folder: Path) -> None:
     store.close()
 
 
-def test_a_store_that_cannot_be_written_says_so(folder: Path) -> None:
-    store = opened(folder)
+def test_a_store_that_cannot_be_written_says_so(place: ViewPlace) -> None:
+    store = opened(place)
     work = UnitOfWork(store)
     work.put(CACHED, ("a", 1))
     store.close()
@@ -270,8 +282,8 @@ def test_a_store_that_cannot_be_written_says_so(folder: Path) -> None:
         store.get(CACHED, ("a",))
 
 
-def test_a_nested_unit_of_work_is_merged_or_forgotten(folder: Path) -> None:
-    store = opened(folder)
+def test_a_nested_unit_of_work_is_merged_or_forgotten(place: ViewPlace) -> None:
+    store = opened(place)
     work = UnitOfWork(store)
     work.put(CACHED, ("kept", 1))
     forgotten = work.nested()
@@ -291,7 +303,7 @@ def test_a_nested_unit_of_work_is_merged_or_forgotten(folder: Path) -> None:
 
 
 def found(
-    store: SqliteViewStore, *phrases: Phrase, after: int | None = None, before: int | None = None
+    store: ViewStore, *phrases: Phrase, after: int | None = None, before: int | None = None
 ) -> list[object]:
     """The numbers of the texts with all these phrases."""
     with store.snapshot() as snapshot:
@@ -303,8 +315,8 @@ def words(text: str, beginning: bool = False) -> Phrase:
     return Phrase("words", text, beginning)
 
 
-def test_texts_are_found_newest_first_until_they_are_removed(folder: Path) -> None:
-    store = opened(folder)
+def test_texts_are_found_newest_first_until_they_are_removed(place: ViewPlace) -> None:
+    store = opened(place)
     work = UnitOfWork(store)
     for number, text in enumerate(("hello world", "hello there", "help"), 1):
         work.insert(TEXTS, (f"owner{number}", number, text, "p1"))
@@ -322,11 +334,11 @@ def test_texts_are_found_newest_first_until_they_are_removed(folder: Path) -> No
     store.close()
 
 
-def test_a_text_is_found_with_any_of_some_phrases(folder: Path) -> None:
-    store = opened(folder)
+def test_a_text_is_found_with_any_of_some_phrases(place: ViewPlace) -> None:
+    store = opened(place)
     work = UnitOfWork(store)
-    for number, place in enumerate(("p1", "p2", "p3"), 1):
-        work.insert(TEXTS, (f"owner{number}", number, "same words here", place))
+    for number, word in enumerate(("p1", "p2", "p3"), 1):
+        work.insert(TEXTS, (f"owner{number}", number, "same words here", word))
     store.apply(work, {0: 1})
     places = (Phrase("place", "p3"), Phrase("place", "p1"), Phrase("place", "p4"))
     query = TextQuery(all_of=(words("words here"), words("sa", beginning=True)), any_of=places)
@@ -337,8 +349,8 @@ def test_a_text_is_found_with_any_of_some_phrases(folder: Path) -> None:
     store.close()
 
 
-def test_a_text_whose_number_another_has_is_left_out(folder: Path) -> None:
-    store = opened(folder)
+def test_a_text_whose_number_another_has_is_left_out(place: ViewPlace) -> None:
+    store = opened(place)
     for position, (owner, text) in enumerate((("one", "first"), ("two", "second")), 1):
         work = UnitOfWork(store)
         work.insert(TEXTS, (owner, 1, text, "p1"))
@@ -348,8 +360,8 @@ def test_a_text_whose_number_another_has_is_left_out(folder: Path) -> None:
     store.close()
 
 
-def test_a_long_batch_inserts_what_is_absent(folder: Path) -> None:
-    store = opened(folder)
+def test_a_long_batch_inserts_what_is_absent(place: ViewPlace) -> None:
+    store = opened(place)
     work = UnitOfWork(store)
     work.insert(CACHED, ("name7", -1))
     work.insert(TEXTS, ("owner7", 1_007, "kept words", "p1"))
@@ -378,8 +390,8 @@ def test_a_long_batch_inserts_what_is_absent(folder: Path) -> None:
     "text",
     ['"', '""', 'a" OR words : "b', "NOT a", "a)", "(a", "place : p1", "a*", "^a", "NEAR(a b)", "\\", "-a"],
 )
-def test_nothing_in_a_phrase_is_an_operator(folder: Path, text: str) -> None:
-    store = opened(folder)
+def test_nothing_in_a_phrase_is_an_operator(place: ViewPlace, text: str) -> None:
+    store = opened(place)
     work = UnitOfWork(store)
     work.insert(TEXTS, ("one", 1, "b", "p1"))
     work.insert(TEXTS, ("two", 2, f"x {text} y", "p2"))

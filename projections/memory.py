@@ -1,0 +1,211 @@
+"""The view store in memory: the twin that says what the others must do. A batch makes new dictionaries of the tables that it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
+
+from projections.store import (
+    OWN_TABLES,
+    SCAN_ROWS_MAX,
+    Key,
+    Row,
+    Schema,
+    Snapshot,
+    StaleWriterError,
+    Table,
+    TableChanges,
+    TextQuery,
+    UnitOfWork,
+    Value,
+    ViewUnavailableError,
+    prefix_columns,
+)
+from projections.words import matches
+
+Rows = Mapping[Key, Row]
+_TYPES: Mapping[str, type] = {"int": int, "text": str, "bytes": bytes}
+
+
+class MemoryView:
+    """What one version of a view holds; outlives the stores that are opened upon it."""
+
+    def __init__(self, schema: Schema, log_id: str) -> None:
+        self.schema = schema
+        self.log_id = log_id
+        self.rows: dict[str, Rows] = {t.name: {} for t in (*OWN_TABLES, *schema.tables)}
+        self.positions: Mapping[int, int] = {}
+
+
+class MemoryViewStore:
+    """One writer over a view in memory."""
+
+    def __init__(self, view: MemoryView) -> None:
+        self._view = view
+        self._tables = {table.name: table for table in (*OWN_TABLES, *view.schema.tables)}
+        self._notes: set[Hashable] = set()
+        self._expected = view.positions
+        self._closed = False
+
+    @property
+    def schema(self) -> Schema:
+        """What the view keeps."""
+        return self._view.schema
+
+    @property
+    def log_id(self) -> str:
+        """The log that this view was made from."""
+        return self._view.log_id
+
+    def positions(self) -> dict[int, int]:
+        """See the port."""
+        self._expected = self._view.positions
+        return dict(self._expected)
+
+    def get(self, table: Table, key: Key) -> Row | None:
+        """See the port."""
+        self._check_open()
+        return self._view.rows[table.name].get(key)
+
+    def newest_row(self, table: Table, prefix: Key) -> Row | None:
+        """See the port."""
+        self._check_open()
+        rows = _MemorySnapshot(self._view).scan(table, prefix, descending=True, limit=1)
+        return rows[0] if rows else None
+
+    def noted(self, what: Hashable) -> bool:
+        """See the port."""
+        return what in self._notes
+
+    def apply(self, work: UnitOfWork, positions: Mapping[int, int]) -> None:
+        """See the port."""
+        self._check_open()
+        view = self._view
+        if any(view.positions.get(shard) != self._expected.get(shard) for shard in positions):
+            raise StaleWriterError(f"{view.schema.name}: a position is not where this writer left it")
+        rows = dict(view.rows)
+        for name, changes in work.changes.items():
+            rows[name] = _changed(self._tables[name], rows[name], changes)
+        view.rows = rows
+        view.positions = self._expected = {**view.positions, **positions}
+        self._notes |= work.notes
+
+    def release(self) -> None:
+        """See the port: nothing is held between the calls."""
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """See the port."""
+        self._check_open()
+        yield _MemorySnapshot(self._view)
+
+    def close(self) -> None:
+        """See the port."""
+        self._closed = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ViewUnavailableError(f"{self._view.schema.name}: closed")
+
+
+class _MemorySnapshot:
+    """The rows as they were. Every scan sorts: it is for tests."""
+
+    def __init__(self, view: MemoryView) -> None:
+        self._schema = view.schema
+        self._rows = view.rows
+        self._positions = view.positions
+
+    def positions(self) -> Mapping[int, int]:
+        """See the port."""
+        return dict(self._positions)
+
+    def get(self, table: Table, key: Key) -> Row | None:
+        """See the port."""
+        return self._rows[table.name].get(key)
+
+    def scan(
+        self,
+        table: Table,
+        prefix: Key,
+        *,
+        index: tuple[str, ...] | None = None,
+        after: Value = None,
+        before: Value = None,
+        descending: bool = False,
+        limit: int,
+        present: str | None = None,
+    ) -> list[Row]:
+        """See the port."""
+        numbers = [table.names.index(name) for name in prefix_columns(table, index)]
+        size = len(prefix)
+        found: list[tuple[Key, Row]] = []
+        for row in self._rows[table.name].values():
+            ordered = tuple(row[number] for number in numbers)
+            if ordered[:size] != prefix or (present and row[table.names.index(present)] is None):
+                continue
+            if size == len(ordered) or _between(ordered[size], after, before):
+                found.append((ordered, row))
+        found.sort(key=lambda one: [(value is not None, value) for value in one[0]], reverse=descending)
+        return [row for _, row in found[: min(limit, SCAN_ROWS_MAX)]]
+
+    def count(self, table: Table, prefix: Key, *, after: Value = None, before: Value = None) -> int:
+        """See the port."""
+        size = len(prefix)
+        return sum(
+            key[:size] == prefix and (size == len(key) or _between(key[size], after, before))
+            for key in self._rows[table.name]
+        )
+
+    def find_text(
+        self, table: Table, query: TextQuery, *, after: int | None, before: int | None, limit: int
+    ) -> list[Row]:
+        """See the port."""
+        assert table.text is not None
+        order = table.names.index(table.text.order)
+        searched = {name: table.names.index(name) for name in table.text.searched}
+        found = [
+            row
+            for row in self._rows[table.name].values()
+            if _between(row[order], after, before)
+            and matches(query, {name: str(row[number] or "") for name, number in searched.items()})
+        ]
+        found.sort(key=lambda row: int(row[order] or 0), reverse=True)
+        return found[:limit]
+
+    def dump(self) -> Iterator[tuple[str, Row]]:
+        """See the port."""
+        for table in self._schema.tables:
+            rows = self._rows[table.name]
+            for key in sorted(rows):
+                yield table.name, rows[key]
+
+
+def _changed(table: Table, rows: Rows, changes: TableChanges) -> Rows:
+    size = table.key_size
+    order = None if table.text is None else table.names.index(table.text.order)
+    changed = dict(rows)
+    for key in changes.deletes:
+        changed.pop(key, None)
+    for key, row in changes.puts.items():
+        changed[key] = _checked(table, row)
+    numbers = set() if order is None else {row[order] for row in changed.values()}
+    for row in changes.new_rows:
+        if row[:size] not in changed and (order is None or row[order] not in numbers):
+            changed[row[:size]] = _checked(table, row)
+            if order is not None:
+                numbers.add(row[order])
+    return changed
+
+
+def _checked(table: Table, row: Row) -> Row:
+    for column, value in zip(table.columns, row, strict=True):
+        if value is not None and not isinstance(value, _TYPES[column.split()[1]]):
+            raise TypeError(f"{table.name}: {column} is of another type")
+    return row
+
+
+def _between(value: Value, after: Value, before: Value) -> bool:
+    if value is None:
+        return after is None and before is None
+    return (after is None or value > after) and (before is None or value < before)  # type: ignore[operator]

@@ -1,0 +1,179 @@
+"""The view store on MongoDB: a collection for each table, and each shard's position in the transaction that writes its rows.
+
+The decision and what was measured: docs/decisions/0010-views-on-mongodb.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
+
+from projections.mongo_driver import ViewDatabase
+from projections.mongo_reading import MongoSnapshot
+from projections.mongo_shapes import TableShape
+from projections.mongo_writing import POSITIONS, WRITERS, BatchWriter
+from projections.store import (
+    OWN_TABLES,
+    Key,
+    Row,
+    Schema,
+    Snapshot,
+    StaleWriterError,
+    Table,
+    UnitOfWork,
+    ViewUnavailableError,
+)
+
+NEWEST_ROWS_MAX = 100_000
+"""For each table. What is forgotten costs a question to the server, half a millisecond."""
+NOTES_MAX = 50_000
+
+
+class MongoViewStore:
+    """One version of a view. Made anew when the collections of that version belong to another log or another schema.
+
+    `version` is the rebuild's. `voids` False: what belongs to another log or schema stays, for its readers.
+    The database is the caller's, who closes it after the store.
+    """
+
+    def __init__(
+        self, database: ViewDatabase, schema: Schema, version: int, log_id: str, *, voids: bool = True
+    ) -> None:
+        self._database = database
+        self._schema = schema
+        self._log_id = log_id
+        self._closed = False
+        self._shapes = {table.name: TableShape(table) for table in (*OWN_TABLES, *schema.tables)}
+        prefix = prefix_of(schema, version, log_id)
+        self._collection_of = {name: prefix + name for name in (*self._shapes, WRITERS, POSITIONS)}
+        self._open(schema, version, prefix, voids)
+        self._writer = BatchWriter(database, self._collection_of, self._shapes.values())
+        self._expected: dict[int, int] | None = None
+        self._newest: dict[str, dict[Key, Row | None]] = {t.name: {} for t in schema.tables if t.newest}
+        self._notes: set[Hashable] = set()
+        self.positions()
+
+    @property
+    def schema(self) -> Schema:
+        """What the view keeps."""
+        return self._schema
+
+    @property
+    def log_id(self) -> str:
+        """The log that this view was made from."""
+        return self._log_id
+
+    def positions(self) -> dict[int, int]:
+        """See the port. Batches go on from here: what was remembered of the rows is forgotten."""
+        self._check_open()
+        documents = self._database.find(self._collection_of[POSITIONS], {})
+        self._expected = {int(document["_id"]): int(document["position"]) for document in documents}
+        self._forget()
+        return dict(self._expected)
+
+    def get(self, table: Table, key: Key) -> Row | None:
+        """See the port."""
+        self._check_open()
+        shape = self._shapes[table.name]
+        document = self._database.find_one(self._collection_of[table.name], {"_id": shape.id_of(key)})
+        return None if document is None else shape.row_of(document)
+
+    def newest_row(self, table: Table, prefix: Key) -> Row | None:
+        """See the port."""
+        self._check_open()
+        known = self._newest[table.name]
+        if prefix in known:
+            return known[prefix]
+        shape = self._shapes[table.name]
+        document = self._database.find_one(
+            self._collection_of[table.name],
+            shape.range(prefix, None, None, None, None),
+            sort=shape.order(prefix, None, descending=True),
+        )
+        row = known[prefix] = None if document is None else shape.row_of(document)
+        return row
+
+    def noted(self, what: Hashable) -> bool:
+        """See the port."""
+        return what in self._notes
+
+    def apply(self, work: UnitOfWork, positions: Mapping[int, int]) -> None:
+        """See the port. After StaleWriterError and OutcomeUnknownError, batches are refused until `positions` was asked."""
+        self._check_open()
+        expected = self._expected
+        if expected is None:
+            raise StaleWriterError(f"{self._schema.name}: where the view stands was not asked since it moved")
+        try:
+            self._expected = None
+            self._writer.write(work, expected, positions)
+        except ViewUnavailableError:
+            self._forget()
+            raise
+        except BaseException:
+            self._forget()
+            self._expected = expected
+            raise
+        self._expected = {**expected, **positions}
+        self._keep(work)
+
+    def release(self) -> None:
+        """See the port: nothing is held between the calls."""
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """See the port. Its moment is that of entering."""
+        self._check_open()
+        with self._database.moment(self._collection_of[POSITIONS]) as (session, documents):
+            positions = {int(document["_id"]): int(document["position"]) for document in documents}
+            yield MongoSnapshot(
+                self._database, session, positions, self._schema, self._shapes, self._collection_of
+            )
+
+    def close(self) -> None:
+        """See the port."""
+        if not self._closed:
+            self._closed = True
+            self._writer.close()
+
+    def _open(self, schema: Schema, version: int, prefix: str, voids: bool) -> None:
+        """The positions are made last: where they are, all is."""
+        present = self._database.collections(version_prefix(schema.name, version))
+        if voids:
+            self._database.drop(name for name in present if not name.startswith(prefix))
+        if self._collection_of[POSITIONS] in present:
+            return
+        for name, shape in self._shapes.items():
+            self._database.create(self._collection_of[name], shape.indexes())
+        for name in (WRITERS, POSITIONS):
+            self._database.create(self._collection_of[name])
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ViewUnavailableError(f"{self._schema.name}: closed")
+
+    def _forget(self) -> None:
+        for rows in self._newest.values():
+            rows.clear()
+        self._notes.clear()
+
+    def _keep(self, work: UnitOfWork) -> None:
+        """Remember what the next batches will ask for, after this one is written."""
+        for name, newest in self._newest.items():
+            newest.update(work.newest[name])
+            if len(newest) > NEWEST_ROWS_MAX:
+                newest.clear()
+        self._notes |= work.notes
+        if len(self._notes) > NOTES_MAX:
+            self._notes.clear()
+
+
+def version_prefix(name: str, version: int) -> str:
+    """How the names of all collections of a view's version begin."""
+    return f"{name}.v{version}."
+
+
+def prefix_of(schema: Schema, version: int, log_id: str) -> str:
+    """How the names of the collections begin that hold this schema of this log: the name is the identity, so nobody can mistake it."""
+    log = hashlib.blake2b(log_id.encode(), digest_size=6).hexdigest()
+    return f"{version_prefix(schema.name, version)}s{schema.version}.{log}."

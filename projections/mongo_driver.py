@@ -1,0 +1,363 @@
+"""The one module of the views that knows PyMongo: a database behind exactly the calls that a view store makes. All of them block.
+
+Everything is read at read concern `majority`, or in a moment (`snapshot`), from the primary, and committed with `w: majority, j: true`:
+what a view answers is never rolled back. What the URI says about any of it counts for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import msgspec
+from bson.binary import Binary, UuidRepresentation
+from bson.int64 import Int64
+from bson.max_key import MaxKey
+from pymongo import IndexModel, MongoClient, ReplaceOne, UpdateOne, WriteConcern
+from pymongo.client_session import ClientSession
+from pymongo.errors import (
+    BulkWriteError,
+    ConfigurationError,
+    DuplicateKeyError,
+    InvalidURI,
+    OperationFailure,
+    PyMongoError,
+)
+from pymongo.read_concern import ReadConcern
+
+from projections.store import ViewUnavailableError
+
+Document = dict[str, Any]
+Filter = Mapping[str, Any]
+Sort = Sequence[tuple[str, int]]
+Session = ClientSession
+
+LONG = Int64
+"""The type of an integer of more than 32 bits as the driver reads it."""
+GREATEST = MaxKey()
+"""Greater than every value."""
+TIMEOUT_MS = 10_000
+"""How long one call may take, the choice of a server and the wait for the majority included."""
+CONNECTIONS_MAX = 16
+SERVER_MAJOR_MIN = 5
+"""Older servers cannot read several collections at one moment outside of transactions."""
+DELETES_MAX = 1_000
+"""How many keys one command deletes: their list must stay far below 16 MB."""
+INSERTS_MAX = 5_000
+MOMENT_ATTEMPTS = 20
+"""A moment must not lie before the newest index of what it reads, which lasts until the majority knows the index."""
+COMMIT_ATTEMPTS = 3
+
+_EXISTS = 48
+_DUPLICATE_KEY = 11000
+_SNAPSHOT_UNAVAILABLE = 246
+_CONCERN = WriteConcern(w="majority", j=True)
+_READ = ReadConcern("majority")
+_SNAPSHOT = ReadConcern("snapshot")
+
+
+class MongoUnfitError(Exception):
+    """The server, or its address, cannot keep views; the message says what to do."""
+
+
+class DuplicateError(Exception):
+    """A document with that key, or with that value of a unique index, is there already. The transaction is void."""
+
+
+class ConflictError(Exception):
+    """Something else stands in the way of the transaction, which is void; the same again may succeed."""
+
+
+class OutcomeUnknownError(ViewUnavailableError):
+    """The transaction may or may not be committed."""
+
+
+class Index(msgspec.Struct, frozen=True):
+    """An index over fields, each ascending (1) or descending (-1)."""
+
+    fields: tuple[tuple[str, int], ...]
+    unique: bool = False
+
+
+class ViewDatabase:
+    """One client and one of its databases; any thread may call. Raises ViewUnavailableError when the server does not answer in time."""
+
+    def __init__(self, client: MongoClient[Document], name: str) -> None:
+        self._client = client
+        self._database = client.get_database(name, read_concern=_READ, write_concern=_CONCERN)
+
+    @classmethod
+    def connect(cls, uri: str, name: str, *, timeout_ms: int = TIMEOUT_MS) -> ViewDatabase:
+        """Connect and look at the server. Raises MongoUnfitError for what cannot keep views, ViewUnavailableError for one that is away."""
+        try:
+            client: MongoClient[Document] = MongoClient(
+                uri,
+                appname="minutebook-views",
+                w="majority",
+                journal=True,
+                readConcernLevel="majority",
+                readPreference="primary",
+                retryWrites=True,
+                timeoutMS=timeout_ms,
+                serverSelectionTimeoutMS=timeout_ms,
+                maxPoolSize=CONNECTIONS_MAX,
+                uuidRepresentation="standard",
+            )
+        except (InvalidURI, ConfigurationError) as error:
+            raise MongoUnfitError(f"the address of MongoDB is wrong: {error}") from error
+        try:
+            with _told():
+                hello = client.admin.command("hello")
+                version = client.server_info()["versionArray"]
+        except BaseException:
+            client.close()
+            raise
+        if "setName" not in hello:
+            client.close()
+            raise MongoUnfitError(
+                "MongoDB runs as a standalone server: start it with --replSet and initiate the set"
+            )
+        if version[0] < SERVER_MAJOR_MIN:
+            client.close()
+            raise MongoUnfitError(f"MongoDB {version[0]} is too old: {SERVER_MAJOR_MIN} or newer is needed")
+        return cls(client, name)
+
+    def close(self) -> None:
+        """Close all connections. Idempotent."""
+        self._client.close()
+
+    # What there is
+
+    def collections(self, prefix: str) -> list[str]:
+        """The names of all collections that begin so, in order."""
+        with _told():
+            return sorted(name for name in self._database.list_collection_names() if name.startswith(prefix))
+
+    def create(self, collection: str, indexes: Sequence[Index] = ()) -> None:
+        """Make a collection with these indexes, whatever of it is there already."""
+        with _told():
+            try:
+                self._database.create_collection(collection, check_exists=False)
+            except OperationFailure as error:
+                if error.code != _EXISTS:
+                    raise
+            if indexes:
+                self._database[collection].create_indexes(
+                    [IndexModel(list(index.fields), unique=index.unique) for index in indexes]
+                )
+
+    def drop(self, collections: Iterable[str]) -> None:
+        """Remove collections; absent ones count for nothing."""
+        with _told():
+            for collection in collections:
+                self._database.drop_collection(collection)
+
+    def clear(self, collections: Iterable[str]) -> None:
+        """Remove all documents, but not the indexes."""
+        with _told():
+            for collection in collections:
+                self._database[collection].delete_many({})
+
+    # Reading
+
+    def find(
+        self,
+        collection: str,
+        matching: Filter,
+        *,
+        sort: Sort = (),
+        limit: int = 0,
+        batch: int = 0,
+        only: Sequence[str] | None = None,
+        within: Session | None = None,
+    ) -> Iterator[Document]:
+        """The documents, as they come; `limit` 0: all; `only`: these fields and `_id`."""
+        with _told():
+            cursor = self._database[collection].find(
+                matching, dict.fromkeys(only, 1) if only else None, session=within
+            )
+            if sort:
+                cursor = cursor.sort(sort)
+            if batch:
+                cursor = cursor.batch_size(batch)
+            with cursor.limit(limit) as found:
+                yield from found
+
+    def find_one(
+        self, collection: str, matching: Filter, *, sort: Sort = (), within: Session | None = None
+    ) -> Document | None:
+        """The first document."""
+        with _told():
+            return self._database[collection].find_one(matching, sort=sort or None, session=within)
+
+    def count(self, collection: str, matching: Filter, *, within: Session | None = None) -> int:
+        """How many documents match."""
+        pipeline: list[Document] = [{"$match": matching}, {"$count": "n"}]
+        with _told(), self._database[collection].aggregate(pipeline, session=within) as found:
+            for counted in found:
+                return int(counted["n"])
+        return 0
+
+    @contextmanager
+    def moment(self, first: str) -> Iterator[tuple[Session, list[Document]]]:
+        """A session whose reads all see one moment, which is now, and all documents of the collection `first` in it."""
+        with self._client.start_session(snapshot=True) as session:
+            with _told():
+                documents = self._first_read(first, session)
+            yield session, documents
+
+    def _first_read(self, collection: str, session: Session) -> list[Document]:
+        for _ in range(MOMENT_ATTEMPTS - 1):
+            try:
+                return list(self._database[collection].find({}, session=session))
+            except OperationFailure as error:
+                if error.code != _SNAPSHOT_UNAVAILABLE:
+                    raise
+        return list(self._database[collection].find({}, session=session))
+
+    # Writing
+
+    def update_now(self, collection: str, updates: Sequence[tuple[Filter, Document]]) -> int:
+        """Change or make one document for each filter, outside of transactions; how many were there already."""
+        with _told():
+            changes = [UpdateOne(matching, update, upsert=True) for matching, update in updates]
+            return self._database[collection].bulk_write(changes, ordered=False).matched_count
+
+    def change_one(self, collection: str, matching: Filter, update: Document) -> bool:
+        """Change one document if one matches."""
+        with _told():
+            return self._database[collection].update_one(matching, update).matched_count == 1
+
+    def insert_one(self, collection: str, document: Document) -> bool:
+        """Insert a document if its key is absent; whether it was."""
+        with _told():
+            try:
+                self._database[collection].insert_one(document)
+            except DuplicateKeyError:
+                return False
+            return True
+
+    def writer(self) -> Transactions:
+        """What transactions are made with, one at a time."""
+        return Transactions(self._client, self._database)
+
+    def end_sessions(self, ids: Iterable[bytes]) -> None:
+        """Void the transactions that these writers left open; later ones of theirs are not hindered."""
+        sessions = [{"id": Binary(session, 4)} for session in ids]
+        if sessions:
+            with _told():
+                self._client.admin.command("killSessions", sessions)
+
+
+class Transactions:
+    """One session's transactions, one at a time. A method that raises has voided the transaction."""
+
+    def __init__(self, client: MongoClient[Document], database: Any) -> None:
+        self._session = client.start_session(causal_consistency=True)
+        self._database = database
+        identity = self._session.session_id["id"]
+        assert isinstance(identity, Binary)
+        self.id = bytes(identity.as_uuid(UuidRepresentation.STANDARD).bytes)
+        """By which another process can end what this one leaves open."""
+
+    @contextmanager
+    def begun(self) -> Iterator[None]:
+        """A transaction, committed at the end, void after an error.
+
+        Raises ConflictError, DuplicateError, OutcomeUnknownError, ViewUnavailableError.
+        """
+        self._session.start_transaction(read_concern=_SNAPSHOT, write_concern=_CONCERN)
+        try:
+            with _told():
+                yield
+        except BaseException:
+            with suppress(PyMongoError):  # The server ends by itself what it cannot be told of.
+                self._session.abort_transaction()
+            raise
+        self._commit()
+
+    def update(self, collection: str, updates: Sequence[tuple[Filter, Document]]) -> int:
+        """Change one document for each filter; how many were found."""
+        changes = [UpdateOne(matching, update) for matching, update in updates]
+        result = self._database[collection].bulk_write(changes, ordered=False, session=self._session)
+        return int(result.matched_count)
+
+    def insert(self, collection: str, documents: list[Document]) -> None:
+        """Insert documents, none of which may be there."""
+        for first in range(0, len(documents), INSERTS_MAX):
+            self._database[collection].insert_many(
+                documents[first : first + INSERTS_MAX], ordered=False, session=self._session
+            )
+
+    def replace(self, collection: str, documents: Sequence[Document]) -> None:
+        """Write documents, whatever stands there."""
+        changes = [ReplaceOne({"_id": document["_id"]}, document, upsert=True) for document in documents]
+        self._database[collection].bulk_write(changes, ordered=False, session=self._session)
+
+    def delete(self, collection: str, ids: Sequence[Any]) -> None:
+        """Remove documents, those that are there."""
+        for first in range(0, len(ids), DELETES_MAX):
+            self._database[collection].delete_many(
+                {"_id": {"$in": ids[first : first + DELETES_MAX]}}, session=self._session
+            )
+
+    def present(self, collection: str, field: str, values: Sequence[Any]) -> set[Any]:
+        """Those values of a field that a document has; embedded documents as tuples of their values."""
+        found: set[Any] = set()
+        for first in range(0, len(values), DELETES_MAX):
+            documents = self._database[collection].find(
+                {field: {"$in": values[first : first + DELETES_MAX]}}, {field: 1}, session=self._session
+            )
+            for document in documents:
+                value = document[field]
+                found.add(tuple(value.values()) if isinstance(value, dict) else value)
+        return found
+
+    def close(self) -> None:
+        """Give the session back."""
+        self._session.end_session()
+
+    def _commit(self) -> None:
+        for attempt in range(COMMIT_ATTEMPTS):
+            try:
+                with _told():
+                    self._session.commit_transaction()
+                return
+            except OutcomeUnknownError:
+                if attempt == COMMIT_ATTEMPTS - 1:
+                    raise
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """The driver's errors as the port's."""
+    try:
+        yield
+    except PyMongoError as error:
+        if _is_duplicate(error):
+            raise DuplicateError from error
+        if error.has_error_label("UnknownTransactionCommitResult"):
+            raise OutcomeUnknownError(_words_of(error)) from error
+        if _is_transient(error):
+            raise ConflictError(_words_of(error)) from error
+        raise ViewUnavailableError(_words_of(error)) from error
+
+
+def _is_duplicate(error: PyMongoError) -> bool:
+    if isinstance(error, BulkWriteError):
+        details: Any = error.details or {}
+        return any(refused.get("code") == _DUPLICATE_KEY for refused in details.get("writeErrors", ()))
+    return isinstance(error, OperationFailure) and error.code == _DUPLICATE_KEY
+
+
+def _is_transient(error: PyMongoError) -> bool:
+    """Whether the server is there and said that the same again may succeed."""
+    return isinstance(error, OperationFailure) and error.has_error_label("TransientTransactionError")
+
+
+def _words_of(error: PyMongoError) -> str:
+    """The kind of the error and its code. Not its words: they may quote a document."""
+    code = getattr(error, "code", None)
+    name = type(error).__name__
+    return f"MongoDB: {name}" if code is None else f"MongoDB: {name} {code}"
