@@ -102,16 +102,18 @@ class MemorySource:
         await self.give(range(len(self._carrier.records)))
 
     async def give(self, partitions: Sequence[int]) -> None:
-        """Assign partitions, as a rebalance does."""
+        """Assign partitions, as a rebalance does; nothing before it is started."""
+        if self._listener is None:
+            return
         for number in partitions:
             end = len(self._carrier.records[number])
             self._next[number] = end if self._from_end else self._carrier.committed.get(number, 0)
-        assert self._listener is not None
         await self._listener.assigned(list(partitions))
 
     async def take_away(self, partitions: Sequence[int]) -> None:
-        """Revoke partitions, as a rebalance does."""
-        assert self._listener is not None
+        """Revoke partitions, as a rebalance does; nothing before it is started."""
+        if self._listener is None:
+            return
         await self._listener.revoked(list(partitions))
         for number in partitions:
             self._next.pop(number, None)
@@ -149,4 +151,5 @@ class MemorySource:
 
     async def close(self) -> None:
         """See the port."""
+        self._listener = None
         self._next.clear()

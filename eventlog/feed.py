@@ -44,7 +44,7 @@ class FeedSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FeedMetrics:
-    """Plain counters. `foreign`: records that the log does not hold; `forged`: those that contradict themselves."""
+    """Plain counters. `unfit`: records that did not follow what was applied; `forged`: those that contradict themselves."""
 
     __slots__ = (
         "batches",
@@ -52,10 +52,10 @@ class FeedMetrics:
         "commit_failures",
         "dropped",
         "failures",
-        "foreign",
         "forged",
         "refilled",
         "refills",
+        "unfit",
     )
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class FeedMetrics:
         self.refilled = 0
         self.refills = 0
         self.dropped = 0
-        self.foreign = 0
+        self.unfit = 0
         self.forged = 0
         self.failures = 0
         self.commit_failures = 0
@@ -99,6 +99,7 @@ class Feed(Generic[T]):
         self._assigned: set[int] = set()
         self._unloaded: dict[int, bool] = {}
         """Partitions that are assigned and whose positions were not asked for yet; whether the log is to be read first."""
+        self._handed_over: dict[int, int] = {}
         self._offsets: dict[int, int] = {}
         self._committed_at = 0.0
         self._looked_at = 0.0
@@ -118,7 +119,7 @@ class Feed(Generic[T]):
     @property
     def positions(self) -> Mapping[int, int]:
         """The last position of each shard it feeds that was handed over."""
-        return {shard: gate.position for shard, gate in self._gates.items() if gate.position}
+        return {shard: position for shard, position in self._handed_over.items() if position}
 
     @property
     def partitions(self) -> frozenset[int]:
@@ -130,10 +131,7 @@ class Feed(Generic[T]):
 
         Raises ForkedError if the feed ended by itself.
         """
-        while not all(
-            shard in self._gates and self._gates[shard].position >= position
-            for shard, position in positions.items()
-        ):
+        while any(self._handed_over.get(shard, 0) < position for shard, position in positions.items()):
             if self.failure is not None:
                 raise self.failure
             self._progress.clear()
@@ -169,6 +167,7 @@ class Feed(Generic[T]):
             self._offsets.pop(number, None)
             for shard in self._shards_of(number):
                 self._gates.pop(shard, None)
+                self._handed_over.pop(shard, None)
 
     def _shards_of(self, partition: int) -> range:
         return range(partition, self._log.shard_count + 1, self._partitions)
@@ -237,6 +236,7 @@ class Feed(Generic[T]):
             for shard in shards:
                 position = positions.get(shard, 0)
                 digest = await self._digest_at(shard, position)
+                self._handed_over[shard] = position
                 self._gates[shard] = ShardGate(shard, self._log.log_id, position, digest, behind=is_behind)
             del self._unloaded[partition]
         self._progress.set()
@@ -253,6 +253,7 @@ class Feed(Generic[T]):
         if partition not in self._assigned:
             return
         fresh: list[T] = []
+        reached: dict[int, int] = {}
         refilled: set[int] = set()
         for record in records:
             carried = self._carried(partition, record)
@@ -263,21 +264,22 @@ class Feed(Generic[T]):
             if verdict is Verdict.APPLY:
                 gate.advance(carried.commit)
                 fresh.append(self._decode(carried.commit))
+                reached[gate.shard] = gate.position
                 self.metrics.carried += 1
             elif verdict is Verdict.DROP:
                 self.metrics.dropped += 1
-            elif gate.shard in refilled:
-                # However many records do not fit, the log is read twice a turn at most: now and at its end.
-                gate.behind = True
-            elif not gate.behind:
-                await self._hand_over(fresh)
-                fresh = []
+            else:
+                self.metrics.unfit += 1
+                if gate.shard in refilled:
+                    # However many records do not fit, the log is read twice a turn at most: now and at its end.
+                    gate.behind = True
+                if gate.behind:
+                    continue
+                await self._hand_over(fresh, reached)
+                fresh, reached = [], {}
                 refilled.add(gate.shard)
                 await self._refill(gate)
-                if gate.position < carried.commit.position:
-                    # The log ends before it: of a branch that was left, or sent by somebody else.
-                    self.metrics.foreign += 1
-        await self._hand_over(fresh)
+        await self._hand_over(fresh, reached)
         self._offsets[partition] = records[-1].offset + 1
 
     def _carried(self, partition: int, record: CarriedRecord) -> Carried | None:
@@ -299,15 +301,16 @@ class Feed(Generic[T]):
             for commit in commits:
                 gate.follow_log(commit)
             self.metrics.refilled += len(commits)
-            await self._hand_over([self._decode(commit) for commit in commits])
+            await self._hand_over([self._decode(commit) for commit in commits], {gate.shard: gate.position})
         gate.behind = False
 
-    async def _hand_over(self, batch: Sequence[T]) -> None:
+    async def _hand_over(self, batch: Sequence[T], reached: Mapping[int, int]) -> None:
         if not batch:
             return
         result = self._handler(batch)
         if result is not None:
             await result
+        self._handed_over.update(reached)
         self.metrics.batches += 1
         self._progress.set()
 
