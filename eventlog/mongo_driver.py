@@ -164,6 +164,13 @@ class MongoDriver:
         """PyMongo's UpdateResult."""
         return await self._run(lambda: self._database[collection].update_one(filter_, update, upsert=upsert))
 
+    async def upsert(self, collection: str, filter_: Mapping[str, Any], update: Any) -> Any:
+        """`update_one` that makes the document if it is not there; of two that make it, the second one updates it."""
+        try:
+            return await self.update_one(collection, filter_, update, upsert=True)
+        except DuplicateKeyError:
+            return await self.update_one(collection, filter_, update)
+
     async def set_once(self, collection: str, filter_: Mapping[str, Any], update: Any) -> bool:
         """Make the document (`update` is a `$setOnInsert`) if it is not there; whether it was made.
 

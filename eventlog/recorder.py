@@ -75,7 +75,7 @@ class RecorderLog:
 
     One owner writes a log; another one's commit is met at the taken position and answered with
     IntegrityError. A call that spans several streams is one flush: atomic in SQLite and in memory, where a
-    flush is one transaction.
+    flush is one transaction; in MongoDB a process that dies in its midst leaves the first streams' events.
     """
 
     def __init__(self, log: Log, loop: LoopThread) -> None:

@@ -119,14 +119,9 @@ class SqliteSnapshots:
         """See the port. Raises LogUnavailableError when the log cannot be asked for the stream's head."""
         log_id = self._log.log_id
         snapshot = await self._run("load", lambda db: _read(db, stream, log_id, schema))
-        if snapshot is None or await self._is_beyond_log(snapshot):
+        if snapshot is None or await is_beyond_log(snapshot, self._log):
             return None
         return snapshot
-
-    async def _is_beyond_log(self, snapshot: Snapshot) -> bool:
-        shard = shard_of(snapshot.stream, self._log.shard_count)
-        tail = await self._log.read_stream_tail(shard, snapshot.stream, 1)
-        return not tail or tail[0].first_version + tail[0].events_count - 1 < snapshot.version
 
     async def save(
         self, stream: str, version: int, position: int, schema: int, parts: Mapping[str, bytes]
@@ -188,8 +183,8 @@ def _read(db: sqlite3.Connection, stream: str, log_id: str, schema: int | None) 
     found = db.execute("SELECT name, data FROM parts WHERE stream = ?", (stream,))
     parts = {name: bytes(data) for name, data in found}
     snapshot = Snapshot(stream, row[0], row[1], row[2], parts)
-    digests = {name: _digest_of(data) for name, data in parts.items()}
-    if _whole_digest(snapshot, log_id, digests) != row[3]:
+    digests = {name: digest_of(data) for name, data in parts.items()}
+    if whole_digest(snapshot, log_id, digests) != row[3]:
         _log.warning("a damaged snapshot is discarded", stream=stream)
         return None
     return snapshot
@@ -197,7 +192,7 @@ def _read(db: sqlite3.Connection, stream: str, log_id: str, schema: int | None) 
 
 def _write(db: sqlite3.Connection, snapshot: Snapshot, log_id: str) -> None:
     stream = snapshot.stream
-    digests = {name: _digest_of(data) for name, data in snapshot.parts.items()}
+    digests = {name: digest_of(data) for name, data in snapshot.parts.items()}
     db.execute("BEGIN IMMEDIATE")
     try:
         present = dict(db.execute("SELECT name, digest FROM parts WHERE stream = ?", (stream,)).fetchall())
@@ -216,7 +211,7 @@ def _write(db: sqlite3.Connection, snapshot: Snapshot, log_id: str) -> None:
                 snapshot.version,
                 snapshot.position,
                 snapshot.schema,
-                _whole_digest(snapshot, log_id, digests),
+                whole_digest(snapshot, log_id, digests),
             ),
         )
         db.execute("COMMIT")
@@ -226,11 +221,18 @@ def _write(db: sqlite3.Connection, snapshot: Snapshot, log_id: str) -> None:
         raise
 
 
-def _digest_of(data: bytes) -> bytes:
+async def is_beyond_log(snapshot: Snapshot, log: Log) -> bool:
+    """Whether a snapshot says more than the log holds. Raises LogUnavailableError."""
+    tail = await log.read_stream_tail(shard_of(snapshot.stream, log.shard_count), snapshot.stream, 1)
+    return not tail or tail[0].first_version + tail[0].events_count - 1 < snapshot.version
+
+
+def digest_of(data: bytes) -> bytes:
+    """The digest of one part."""
     return hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
 
 
-def _whole_digest(snapshot: Snapshot, log_id: str, digests: Mapping[str, bytes]) -> bytes:
+def whole_digest(snapshot: Snapshot, log_id: str, digests: Mapping[str, bytes]) -> bytes:
     """Over everything the snapshot says, so that a part, a row or a number from elsewhere does not pass."""
     place = (snapshot.stream, log_id, snapshot.version, snapshot.position, snapshot.schema)
     whole = hashlib.blake2b(repr(place).encode(), digest_size=DIGEST_BYTES)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from eventlog.memory import MemoryLog
+from eventlog.mongo import MongoLog
 from eventlog.port import (
     APPEND_COMMITS_MAX,
     READ_COMMITS_MAX,
@@ -31,7 +32,9 @@ from tests.contract.log_samples import (
 Opener = Callable[[], Awaitable[Log]]
 
 
-@pytest.fixture(params=["memory", "memory-ordered", "sqlite"])
+@pytest.fixture(
+    params=["memory", "memory-ordered", "sqlite", pytest.param("mongodb", marks=pytest.mark.services)]
+)
 def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
     """Opens the log of the test; called again, it opens the same one (memory: there is only one)."""
     name: str = request.param
@@ -41,6 +44,14 @@ def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
         if name == "sqlite":
             return await SqliteLog.open(tmp_path / "log.db", SHARD_COUNT, log_id=LOG_ID)
         return memory
+
+    async def open_mongo() -> Log:
+        return await MongoLog.open(uri, database, SHARD_COUNT, log_id=LOG_ID)
+
+    if name == "mongodb":
+        uri: str = request.getfixturevalue("mongodb_uri")
+        database: str = request.getfixturevalue("mongodb_database")
+        return open_mongo
 
     return open_log
 

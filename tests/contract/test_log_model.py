@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import tempfile
 from collections.abc import Coroutine
 from pathlib import Path
@@ -19,11 +20,13 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from pymongo import MongoClient
 from typing_extensions import override
 
 from domain.streams import shard_of
 from eventlog.integrity import FindingKind, verify_shard
 from eventlog.memory import MemoryLog
+from eventlog.mongo import MongoLog
 from eventlog.port import Log, RefusalReason, ShardOutcome
 from eventlog.record import Commit
 from eventlog.sqlite import SqliteLog
@@ -83,6 +86,8 @@ class LogMachine(RuleBasedStateMachine):
     """
 
     adapter = "memory"
+    ordered = False
+    """Whether a refused document keeps those of other shards behind it from being tried."""
 
     @initialize()
     def start(self) -> None:
@@ -239,9 +244,14 @@ class LogMachine(RuleBasedStateMachine):
         self.last_flush = batches
         outcomes: dict[int, ShardOutcome] = self.run(self.log_call("append", batches))
         assert set(outcomes) == set(batches)
+        stopped = False
         for shard, commits in batches.items():
-            appended, reason = self.model.append(commits)
             outcome = outcomes[shard]
+            if stopped:
+                assert outcome == ShardOutcome(0)
+                continue
+            appended, reason = self.model.append(commits)
+            stopped = self.ordered and reason is not None
             assert outcome.appended == appended
             if reason is None:
                 assert outcome.refusal is None
@@ -271,4 +281,33 @@ class SqliteLogMachine(LogMachine):
 def test_interleaved_writers_and_the_model_agree(machine: type[LogMachine]) -> None:
     run_state_machine_as_test(
         machine, settings=settings(max_examples=60, stateful_step_count=25, deadline=None)
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.services
+def test_interleaved_writers_and_the_model_agree_on_mongodb(mongodb_uri: str, mongodb_database: str) -> None:
+    class MongoLogMachine(LogMachine):
+        """The same on a server; each example in a database of its own."""
+
+        adapter = "mongodb"
+        ordered = True
+        examples = itertools.count()
+
+        def __init__(self) -> None:
+            self.database = f"{mongodb_database}_{next(self.examples)}"
+            super().__init__()
+
+        @override
+        async def opened(self) -> Log:
+            return await MongoLog.open(mongodb_uri, self.database, SHARD_COUNT, log_id=LOG_ID)
+
+        @override
+        def teardown(self) -> None:
+            super().teardown()
+            with MongoClient[dict[str, Any]](mongodb_uri) as client:
+                client.drop_database(self.database)
+
+    run_state_machine_as_test(
+        MongoLogMachine, settings=settings(max_examples=15, stateful_step_count=25, deadline=None)
     )

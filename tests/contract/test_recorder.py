@@ -1,4 +1,4 @@
-"""The test cases that the `eventsourcing` library ships for recorders, run on our log in a file and in memory."""
+"""The test cases that the `eventsourcing` library ships for recorders, run on our log in a file, in memory and on MongoDB."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing_extensions import override
 from eventlog.integrity import verify_shard
 from eventlog.loop_thread import LoopThread
 from eventlog.memory import MemoryLog
+from eventlog.mongo import MongoLog
 from eventlog.port import Log
 from eventlog.recorder import (
     RESENDS_MAX,
@@ -54,6 +55,18 @@ class OnFile(unittest.TestCase):
         return RecorderLog(self.log, self.loop)
 
 
+class OnMongoDB(OnFile):
+    """The same on a server, in a database of its own per test."""
+
+    @pytest.fixture(autouse=True)
+    def _server(self, mongodb_uri: str, mongodb_database: str) -> None:
+        self._place = (mongodb_uri, mongodb_database)
+
+    @override
+    def opened(self, folder: Path) -> Log:
+        return self.loop.run(MongoLog.open(*self._place, 1))
+
+
 class InMemory(OnFile):
     """The same in memory."""
 
@@ -90,6 +103,46 @@ class TestApplicationRecorderInMemory(InMemory, library.ApplicationRecorderTestC
 
     def test_insert_subscribe(self) -> None:
         self.optional_test_insert_subscribe()
+
+
+@pytest.mark.services
+class TestAggregateRecorderOnMongoDB(OnMongoDB, library.AggregateRecorderTestCase):
+    @override
+    def create_recorder(self) -> LogAggregateRecorder:
+        return LogAggregateRecorder(self.owner())
+
+
+@pytest.mark.services
+class TestApplicationRecorderOnMongoDB(
+    OnMongoDB, library.ApplicationRecorderTestCase[LogApplicationRecorder]
+):
+    @override
+    def create_recorder(self) -> LogApplicationRecorder:
+        return LogApplicationRecorder(self.owner())
+
+    def test_insert_subscribe(self) -> None:
+        self.optional_test_insert_subscribe()
+
+
+@pytest.mark.services
+class TestTrackingRecorderOnMongoDB(OnMongoDB, library.TrackingRecorderTestCase):
+    @override
+    def create_recorder(self) -> LogTrackingRecorder:
+        return LogTrackingRecorder(self.owner())
+
+
+@pytest.mark.services
+class TestProcessRecorderOnMongoDB(OnMongoDB, library.ProcessRecorderTestCase):
+    @override
+    def create_recorder(self) -> LogProcessRecorder:
+        return LogProcessRecorder(self.owner())
+
+
+@pytest.mark.services
+class TestNonInterleavingOnMongoDB(OnMongoDB, library.NonInterleavingNotificationIDsBaseCase):
+    @override
+    def create_recorder(self) -> LogApplicationRecorder:
+        return LogApplicationRecorder(self.owner())
 
 
 class TestTrackingRecorder(OnFile, library.TrackingRecorderTestCase):

@@ -5,21 +5,42 @@ from __future__ import annotations
 import asyncio
 import stat
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from eventlog.mongo_secrets import MongoSecrets
 from eventlog.secrets import LIST_MAX, VALUE_BYTES_MAX, MemorySecrets, Secrets, SecretsUnavailableError
 from eventlog.sqlite_secrets import SqliteSecrets
 
+Opener = Callable[[], Awaitable[Secrets]]
 
-@pytest.fixture(params=["memory", "sqlite"])
-async def secrets(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Secrets]:
+
+@pytest.fixture(params=["memory", "sqlite", pytest.param("mongodb", marks=pytest.mark.services)])
+def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
+    """Opens the store of the test."""
+
+    async def open_memory() -> Secrets:
+        return MemorySecrets()
+
+    async def open_sqlite() -> Secrets:
+        return await SqliteSecrets.open(tmp_path / "secrets.db")
+
+    async def open_mongodb() -> Secrets:
+        return await MongoSecrets.open(uri, database)
+
+    if request.param == "mongodb":
+        uri: str = request.getfixturevalue("mongodb_uri")
+        database: str = request.getfixturevalue("mongodb_database")
+        return open_mongodb
+    return open_memory if request.param == "memory" else open_sqlite
+
+
+@pytest.fixture
+async def secrets(opener: Opener) -> AsyncIterator[Secrets]:
     """An empty store of each kind."""
-    store: Secrets = (
-        MemorySecrets() if request.param == "memory" else await SqliteSecrets.open(tmp_path / "secrets.db")
-    )
+    store = await opener()
     yield store
     await store.close()
 

@@ -5,13 +5,14 @@ there.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from domain.streams import shard_of
 from eventlog.memory import MemoryLog
+from eventlog.mongo_snapshots import MongoSnapshots
 from eventlog.port import Log
 from eventlog.snapshots import MemorySnapshots, Snapshot, Snapshots, SqliteSnapshots
 from tests.contract.log_samples import LOG_ID, SHARD_COUNT, ShardMaker, append_one
@@ -29,15 +30,33 @@ async def log_with(version: int, log_id: str = LOG_ID) -> Log:
     return log
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-async def snapshots(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Snapshots]:
+Opener = Callable[[Log], Awaitable[Snapshots]]
+
+
+@pytest.fixture(params=["memory", "sqlite", pytest.param("mongodb", marks=pytest.mark.services)])
+def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
+    """Opens the store of the test for a log."""
+
+    async def open_memory(log: Log) -> Snapshots:
+        return MemorySnapshots()
+
+    async def open_sqlite(log: Log) -> Snapshots:
+        return await SqliteSnapshots.open(tmp_path / "snapshots.db", log)
+
+    async def open_mongodb(log: Log) -> Snapshots:
+        return await MongoSnapshots.open(uri, database, log)
+
+    if request.param == "mongodb":
+        uri: str = request.getfixturevalue("mongodb_uri")
+        database: str = request.getfixturevalue("mongodb_database")
+        return open_mongodb
+    return open_memory if request.param == "memory" else open_sqlite
+
+
+@pytest.fixture
+async def snapshots(opener: Opener) -> AsyncIterator[Snapshots]:
     """An empty store over a log with 10 events of the stream."""
-    log = await log_with(10)
-    store: Snapshots = (
-        MemorySnapshots()
-        if request.param == "memory"
-        else await SqliteSnapshots.open(tmp_path / "snapshots.db", log)
-    )
+    store = await opener(await log_with(10))
     yield store
     await store.close()
 
