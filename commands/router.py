@@ -178,8 +178,13 @@ class Router(CommandPort):
         heard = partial(self._heard, lane, call, place.node)
         if place.node == self._node:
             self._send_here(call, heard)
+            return
+        try:
+            peer = self._peers.peer(place.node, place.address)
+        except Problem as problem:
+            heard(problem)
         else:
-            self._peers.peer(place.node, place.address).submit(call, heard)
+            peer.submit(call, heard)
 
     def _send_here(self, call: Call, heard: Done) -> None:
         if self._desk is None:

@@ -62,7 +62,8 @@ _KIND_OF_LOOK = {
     LookKind.USER_EXISTS: pb.Look.USER_EXISTS,
 }
 _LOOK_OF_KIND = {kind: look for look, kind in _KIND_OF_LOOK.items()}
-Result = Answer | Problem | State | Outline | bool
+Result = Answer | Problem | State | pb.State | Outline | bool
+"""What an owner says. A state is packed as soon as it is known: it may be gone when its turn to be written comes."""
 
 
 def command_bytes(command: Command) -> bytes:
@@ -180,12 +181,12 @@ def packed_answer(number: int, result: Result) -> pb.Answer:
         return pb.Answer(number=number, nothing=pb.Nothing(stream=result.stream, shard=result.shard))
     if isinstance(result, Problem):
         return pb.Answer(number=number, problem=_packed_problem(result))
-    if isinstance(result, State):
-        return pb.Answer(number=number, state=_packed_state(result))
+    if isinstance(result, pb.State):
+        return pb.Answer(number=number, state=result)
     if isinstance(result, Outline):
         outline = pb.Outline(version=result.version, members=result.members, blocked=result.blocked)
         return pb.Answer(number=number, outline=outline)
-    return pb.Answer(number=number, user_exists=result)
+    return pb.Answer(number=number, user_exists=bool(result))
 
 
 def _packed_problem(problem: Problem) -> pb.Problem:
@@ -202,11 +203,14 @@ def _packed_problem(problem: Problem) -> pb.Problem:
     return packed
 
 
-def _packed_state(state: State) -> pb.State:
+def packed_state(state: State, bytes_max: int) -> pb.State | Problem:
+    """A state for the wire, in the parts of a snapshot; a Problem for one that is too much to carry."""
     kind = kind_of(getattr(state, "stream", ""))
     if kind is None:
-        raise Problem("not_found", "there is no such conversation")
+        return Problem("not_found", "there is no such conversation")
     schema, parts = snapshot_parts(kind, state)
+    if sum(map(len, parts.values())) > bytes_max:
+        return Problem("unavailable", "this is too much to ask of another node", retry_after_ms=1_000)
     return pb.State(kind=kind.value, schema=schema, parts=parts)
 
 

@@ -1,0 +1,357 @@
+"""The face's side of the command stream: one long-lived link per owner, made again whenever it breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable, Mapping
+
+import grpc
+import structlog
+from typing_extensions import override
+
+from commands.calls import Call, Lost
+from commands.looks import Look
+from commands.peers import Heard, Peer, PeerLostError
+from commands.port import Outline
+from commands.tasks import TaskOwner
+from domain.aggregates import State
+from domain.errors import Problem
+from eventlog.codec import EventCodec
+from gateways.rpc.encoding import Result, command_bytes, packed_call, packed_look, result_of
+from gateways.rpc.generated import minutebook_pb2 as pb
+from gateways.rpc.handshake import (
+    FACE,
+    OWNER,
+    VERSION,
+    HandshakeError,
+    Identity,
+    check_challenge,
+    check_mac,
+    mac,
+    new_nonce,
+)
+from gateways.rpc.settings import RpcSettings, Tls, checked_secret
+
+_log = structlog.get_logger(__name__)
+
+_PATH = "/minutebook.rpc.v1.Owner/Commands"
+_COMMAND_BYTES = 256
+"""What a command weighs beside its JSON."""
+_BROKEN = (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError)
+Stream = grpc.aio.StreamStreamCall[pb.Batch, pb.Answers]
+_NOT_SENT = Lost(sent=False)
+_SENT = Lost(sent=True)
+
+
+class PeerCounters:
+    """Plain counters for metrics and benchmarks."""
+
+    __slots__ = ("batches", "commands", "links", "messages")
+
+    def __init__(self) -> None:
+        self.links = 0
+        self.batches = 0
+        self.commands = 0
+        self.messages = 0
+        """Of answers."""
+
+
+class Face:
+    """What all links of a process have in common."""
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        incarnation: bytes,
+        secret: bytes,
+        codec: EventCodec,
+        settings: RpcSettings,
+        chance: random.Random,
+        take_heads: Callable[[Mapping[int, int]], None],
+        tls: Tls | None = None,
+    ) -> None:
+        self.identity = identity
+        self.incarnation = incarnation
+        self.secret = checked_secret(secret)
+        self.codec = codec
+        self.settings = settings
+        self.chance = chance
+        self.take_heads = take_heads
+        self.tls = tls
+        self._links = 0
+
+    def next_link(self) -> int:
+        """Numbers rise over all links of the process."""
+        self._links += 1
+        return self._links
+
+    def channel(self, address: str) -> grpc.aio.Channel:
+        """A connection of its own."""
+        options = self.settings.options()
+        if self.tls is None:
+            return grpc.aio.insecure_channel(address, options=options)
+        return grpc.aio.secure_channel(address, self.tls.of_channel(), options=options)
+
+
+class _Asked:
+    """A call or a look on its way. `heard` is called once."""
+
+    __slots__ = ("call", "heard", "look", "size")
+
+    def __init__(
+        self, heard: Callable[[Result | Lost], None], size: int, call: Call | None, look: Look | None
+    ) -> None:
+        self.heard = heard
+        self.size = size
+        self.call = call
+        self.look = look
+
+
+class RpcPeer(Peer):
+    """The link to one owner. While there is none and the last try failed, calls come back at once as not sent."""
+
+    def __init__(self, face: Face, node: str, address: str) -> None:
+        self.node = node
+        self.address = address
+        self._face = face
+        self._settings = face.settings
+        self._outbox: deque[_Asked] = deque()
+        self._pending: dict[int, _Asked] = {}
+        self._bytes = 0
+        self._number = 0
+        self._wake = asyncio.Event()
+        self._down = False
+        self._closed = False
+        self._tasks = TaskOwner(f"peer-{node}", 1)
+        self._tasks.start(self._run())
+        self.up = False
+        self.problem: str | None = None
+        """Why there is no link."""
+        self.counters = PeerCounters()
+
+    async def close(self) -> None:
+        """Hang up; what is not answered comes back as lost. Idempotent."""
+        self._closed = True
+        await self._tasks.close()
+        self._lose_all()
+
+    # --- in ----------------------------------------------------------------------------------------------------------------------
+
+    @override
+    def submit(self, call: Call, heard: Heard) -> None:
+        if self._down or self._closed:
+            heard(_NOT_SENT)
+            return
+        if call.encoded is None:
+            call.encoded = command_bytes(call.command)
+        size = len(call.encoded) + _COMMAND_BYTES
+        if size > self._settings.command_bytes_max:
+            heard(Problem("too_large", "this is too much for one command"))
+        elif self._full(size):
+            heard(Problem("overloaded", "too many requests are waiting; try again", retry_after_ms=250))
+        else:
+            self._enqueue(_Asked(heard, size, call, None))  # type: ignore[arg-type] # an owner answers commands as commands
+
+    @override
+    async def look(self, look: Look) -> State | Outline | bool:
+        if self._down or self._closed:
+            raise PeerLostError
+        if self._full(_COMMAND_BYTES):
+            raise Problem("overloaded", "too many requests are waiting; try again", retry_after_ms=250)
+        outcome: asyncio.Future[Result | Lost] = asyncio.get_running_loop().create_future()
+
+        def heard(result: Result | Lost) -> None:
+            if not outcome.done():
+                outcome.set_result(result)
+
+        self._enqueue(_Asked(heard, _COMMAND_BYTES, None, look))
+        result = await outcome
+        if isinstance(result, Lost):
+            raise PeerLostError
+        if isinstance(result, Problem):
+            raise result
+        if not isinstance(result, State | Outline | bool):
+            raise Problem("unavailable", "the owner answers what was not asked", retry_after_ms=1_000)
+        return result
+
+    def _full(self, size: int) -> bool:
+        waiting = len(self._outbox) + len(self._pending)
+        return waiting >= self._settings.queue_commands or self._bytes + size > self._settings.queue_bytes
+
+    def _enqueue(self, asked: _Asked) -> None:
+        self._bytes += asked.size
+        self._outbox.append(asked)
+        self._wake.set()
+
+    def _hear(self, asked: _Asked, result: Result | Lost) -> None:
+        self._bytes -= asked.size
+        asked.heard(result)
+
+    # --- the link ----------------------------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        pause_ms = self._settings.reconnect_first_ms
+        while True:
+            links = self.counters.links
+            await self._link()
+            if self.counters.links > links:
+                pause_ms = self._settings.reconnect_first_ms
+            self._down = True
+            self._lose_all()
+            await asyncio.sleep(pause_ms * (0.5 + self._face.chance.random() / 2) / 1_000)
+            self._down = False
+            pause_ms = min(pause_ms * 2, self._settings.reconnect_max_ms)
+
+    async def _link(self) -> None:
+        """One link, from its handshake until it breaks."""
+        channel = self._face.channel(self.address)
+        try:
+            stream = await self._connected(channel)
+            if stream is not None:
+                await self._talk(stream)
+        except HandshakeError as error:
+            self._failed(str(error))
+        except _BROKEN as error:
+            self._failed(_reason(error))
+        finally:
+            self.up = False
+            await channel.close()
+
+    def _failed(self, reason: str) -> None:
+        if reason != self.problem:
+            _log.warning("no link to an owner", node=self.node, address=self.address, reason=reason)
+        self.problem = reason
+
+    async def _connected(self, channel: grpc.aio.Channel) -> Stream | None:
+        """Raises HandshakeError, AioRpcError."""
+        try:
+            async with asyncio.timeout(self._settings.connect_s):
+                await channel.channel_ready()
+                method: grpc.aio.StreamStreamMultiCallable[pb.Batch, pb.Answers] = channel.stream_stream(
+                    _PATH,
+                    request_serializer=pb.Batch.SerializeToString,
+                    response_deserializer=pb.Answers.FromString,
+                )
+                stream: Stream = method()
+                await self._greet(stream)
+                return stream
+        except TimeoutError:
+            self._failed("nobody answers there")
+            return None
+
+    async def _greet(self, stream: Stream) -> None:
+        own = self._face.identity
+        hello = pb.Hello(
+            node=own.node,
+            incarnation=self._face.incarnation,
+            link=self._face.next_link(),
+            nonce=new_nonce(),
+            log_id=own.log_id,
+            shard_count=own.shard_count,
+        )
+        await stream.write(pb.Batch(version=VERSION, hello=hello))
+        challenge = (await _greeting(stream, "challenge")).challenge
+        check_challenge(challenge, self.node)
+        proof = pb.Proof(mac=mac(self._face.secret, FACE, hello, challenge))
+        await stream.write(pb.Batch(version=VERSION, proof=proof))
+        welcome = (await _greeting(stream, "welcome")).welcome
+        check_mac(welcome.mac, self._face.secret, OWNER, hello, challenge)
+
+    async def _talk(self, stream: Stream) -> None:
+        self.up = True
+        self.problem = None
+        self.counters.links += 1
+        _log.info("link to an owner", node=self.node, address=self.address)
+        async with asyncio.TaskGroup() as group:
+            writer = group.create_task(self._write(stream))
+            try:
+                await self._read(stream)
+            finally:
+                writer.cancel()
+        self._failed("the owner hung up")
+
+    async def _write(self, stream: Stream) -> None:
+        """Batches, at a steady pace; ends when the link breaks, which the reader sees too."""
+        loop = asyncio.get_running_loop()
+        due = 0.0
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            delay = due - loop.time()
+            if delay > 0:
+                await asyncio.sleep(delay)
+            due = loop.time() + self._settings.batch_pace_ms / 1_000
+            while (batch := self._batch(loop.time())) is not None:
+                self.counters.batches += 1
+                try:
+                    await stream.write(batch)
+                except _BROKEN as error:
+                    self._failed(_reason(error))
+                    return
+
+    def _batch(self, now: float) -> pb.Batch | None:
+        """The next batch, None when nothing waits. What is in it counts as sent."""
+        commands: list[pb.Command] = []
+        looks: list[pb.Look] = []
+        size = 0
+        while self._outbox and len(commands) + len(looks) < self._settings.batch_commands:
+            if size and size + self._outbox[0].size > self._settings.batch_bytes:
+                break
+            asked = self._outbox.popleft()
+            if asked.call is not None and asked.call.done is None:
+                self._hear(asked, _NOT_SENT)  # Its deadline passed while it waited here.
+                continue
+            self._number += 1
+            self._pending[self._number] = asked
+            size += asked.size
+            if asked.call is not None:
+                commands.append(packed_call(asked.call, self._number, now))
+            elif asked.look is not None:
+                looks.append(packed_look(asked.look, self._number))
+        if not commands and not looks:
+            return None
+        self.counters.commands += len(commands)
+        return pb.Batch(version=VERSION, commands=commands, looks=looks)
+
+    async def _read(self, stream: Stream) -> None:
+        """Answers, until the link breaks. Raises AioRpcError."""
+        while True:
+            answers = await stream.read()
+            if not isinstance(answers, pb.Answers):
+                return
+            if answers.version != VERSION:
+                raise HandshakeError(f"the owner speaks version {answers.version}")
+            self.counters.messages += 1
+            # First what is durable: whoever hears an answer may ask a view at once.
+            self._face.take_heads(answers.heads)
+            for answer in answers.answers:
+                asked = self._pending.pop(answer.number, None)
+                if asked is not None:
+                    self._hear(asked, result_of(answer, self._face.codec))
+
+    def _lose_all(self) -> None:
+        """No answer will come any more: what was sent may have happened, the rest was never seen."""
+        pending, self._pending = self._pending, {}
+        outbox, self._outbox = self._outbox, deque()
+        for asked in pending.values():
+            self._hear(asked, _SENT)
+        for asked in outbox:
+            self._hear(asked, _NOT_SENT)
+
+
+async def _greeting(stream: Stream, wanted: str) -> pb.Answers:
+    answers = await stream.read()
+    if not isinstance(answers, pb.Answers):
+        raise HandshakeError("hung up in the handshake")
+    if answers.version != VERSION or answers.WhichOneof("greeting") != wanted or answers.answers:
+        raise HandshakeError(f"expected {wanted} of version {VERSION}")
+    return answers
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, grpc.aio.AioRpcError):
+        return f"{error.code().name.lower()}: {(error.details() or '')[:200]}"
+    return type(error).__name__
