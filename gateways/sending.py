@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 
 import msgspec
 
@@ -15,13 +13,11 @@ from domain.errors import Problem, invalid
 from domain.streams import StreamKind, direct_conversation_id, kind_of
 from domain.talk import Origin
 from domain.text import OPAQUE_ID_PATTERN, client_key, user_id
+from gateways.times import milliseconds_of
 
 _encode = msgspec.json.Encoder().encode
 _opaque_id = re.compile(OPAQUE_ID_PATTERN).match
 _KINDS = frozenset({StreamKind.GROUP, StreamKind.DIRECT})
-TIMES_KEPT = 1_024
-"""Imported messages come with the same few times, minute by minute."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def conversation_name(conversation_id: str) -> str:
@@ -71,17 +67,9 @@ def sending(
 def _origin(caller: Caller, at: str, origin_id: str) -> Origin:
     if not caller.importing:
         raise Problem("forbidden", "an origin may be given only in sessions of scope import")
-    time = _milliseconds(at)
+    try:
+        time = milliseconds_of(at)
+    except ValueError as error:
+        raise invalid("origin.at", str(error)) from None
     client_key("origin.id", origin_id)
     return Origin(at=time, id=origin_id)
-
-
-@lru_cache(maxsize=TIMES_KEPT)
-def _milliseconds(at: str) -> int:
-    try:
-        time = datetime.fromisoformat(at)
-    except ValueError:
-        raise invalid("origin.at", "a time such as 2004-11-15T10:15:00.000Z") from None
-    if time.tzinfo is None:
-        raise invalid("origin.at", "a time zone is needed")
-    return (time - _EPOCH) // timedelta(milliseconds=1)

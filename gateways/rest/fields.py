@@ -23,7 +23,8 @@ from domain import text
 from domain.errors import Problem
 from domain.user import BIO_LENGTH_MAX
 from gateways.json import INTEGER_MAX, INTEGER_MIN
-from gateways.rest.texts import OPAQUE_ID_PATTERN, TIME_PATTERN, USER_ID_PATTERN, milliseconds_of
+from gateways.rest.texts import OPAQUE_ID_PATTERN, USER_ID_PATTERN
+from gateways.times import TIME_PATTERN, milliseconds_of
 
 PAGE_DEFAULT = 50
 PAGE_MAX = 200

@@ -24,8 +24,8 @@ from gateways.rest.accounts import profile_change, profile_data
 from gateways.rest.call import ME, change_answer, group_of
 from gateways.rest.fields import USERS_PER_CALL_MAX
 from gateways.rest.messages import SEND_ROUTE, sent_data
-from gateways.rest.texts import milliseconds_of
 from gateways.sending import sending
+from gateways.times import milliseconds_of
 
 _ADD_ROUTE = "/v1/groups/{group_id}/members"
 _PROFILE_ROUTE = "/v1/users/me"
