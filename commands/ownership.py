@@ -97,7 +97,7 @@ def shard_numbers(text: str, shard_count: int) -> tuple[int, ...]:
     numbers: list[int] = []
     for part in text.split(","):
         first, dash, last = (word.strip() for word in part.partition("-"))
-        if not first.isdecimal() or (dash and not last.isdecimal()):
+        if not part.isascii() or not first.isdecimal() or (dash and not last.isdecimal()):
             raise OwnershipError(f"shards are written as 0-15 or 3,7; {part.strip()[:40]!r} is neither")
         start, end = int(first), int(last or first)
         if not start <= end < shard_count:

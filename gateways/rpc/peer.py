@@ -58,6 +58,10 @@ class PeerCounters:
         """Of answers."""
 
 
+def _ignore(heads: Mapping[int, int]) -> None:
+    """Nobody wants to know yet."""
+
+
 class Face:
     """What all links of a process have in common."""
 
@@ -70,7 +74,6 @@ class Face:
         codec: EventCodec,
         settings: RpcSettings,
         chance: random.Random,
-        take_heads: Callable[[Mapping[int, int]], None],
         tls: Tls | None = None,
     ) -> None:
         self.identity = identity
@@ -79,8 +82,9 @@ class Face:
         self.codec = codec
         self.settings = settings
         self.chance = chance
-        self.take_heads = take_heads
         self.tls = tls
+        self.take_heads: Callable[[Mapping[int, int]], None] = _ignore
+        """Is told what owners say of their shards' heads; the router's, once there is one."""
         self._links = 0
 
     def next_link(self) -> int:

@@ -169,7 +169,6 @@ async def face(
         codec=codec(),
         settings=rpc,
         chance=chance,
-        take_heads=lambda heads: made.take_heads(heads),
         tls=tls,
     )
     peers = RpcPeers(line)
@@ -183,6 +182,7 @@ async def face(
         chance=chance,
         desk=desk,
     )
+    line.take_heads = made.take_heads
     try:
         yield House(made, peers, ownership, known)
     finally:
