@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from eventlog import mongo_reads as reads
+from eventlog.in_flight import InFlight
 from eventlog.mongo_driver import MongoDriver, MongoTimeouts
 from eventlog.mongo_errors import MongoFailure, named, write_failure
 from eventlog.mongo_schema import LOG, PROBE_DOCUMENT, LogDocument, prepare
@@ -35,6 +36,7 @@ class MongoLog:
     def __init__(self, driver: MongoDriver, document: LogDocument, *, read_only: bool = False) -> None:
         self._driver = driver
         self._document = document
+        self._appends = InFlight()
         self._writer = None if read_only else MongoWriter(driver, document.log_id)
 
     @classmethod
@@ -120,7 +122,10 @@ class MongoLog:
         check_batches(batches, self.shard_count)
         if self._writer is None:
             raise LogUnavailableError("the log is open for reading only")
-        return await self._writer.append(batches)
+        if self._appends.closed:
+            raise LogUnavailableError("the log is closed")
+        with self._appends:
+            return await self._writer.append(batches)
 
     async def read_shard(self, shard: int, after_position: int, limit: int) -> Sequence[Commit]:
         """See the port."""
@@ -154,6 +159,7 @@ class MongoLog:
 
     async def close(self) -> None:
         """See the port."""
+        await self._appends.close()
         await self._driver.close()
 
 

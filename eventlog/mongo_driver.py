@@ -10,7 +10,6 @@ one try.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -36,6 +35,8 @@ from pymongo.monitoring import (
 from pymongo.operations import DeleteOne, InsertOne, ReplaceOne, UpdateMany, UpdateOne
 from pymongo.read_concern import ReadConcern
 from typing_extensions import override
+
+from eventlog.in_flight import InFlight
 
 R = TypeVar("R")
 
@@ -84,10 +85,7 @@ class MongoDriver:
         )
         self._timeouts = timeouts
         self._connections = connections
-        self._closed = False
-        self._running = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._calls = InFlight()
 
     @classmethod
     def connect(
@@ -239,23 +237,16 @@ class MongoDriver:
 
     async def close(self) -> None:
         """Finish what is in flight and close the sockets. Idempotent."""
-        self._closed = True
-        await self._idle.wait()
+        await self._calls.close()
         closing = self._client.close()
         if inspect.isawaitable(closing):
             await closing
 
     async def _run(self, call: Callable[[], Awaitable[R]]) -> R:
-        if self._closed:
+        if self._calls.closed:
             raise DriverClosedError(self.database)
-        self._running += 1
-        self._idle.clear()
-        try:
+        with self._calls:
             return await call()
-        finally:
-            self._running -= 1
-            if not self._running:
-                self._idle.set()
 
 
 class _Connections(ConnectionPoolListener):
