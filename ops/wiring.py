@@ -49,6 +49,7 @@ from ops.folder import DataFolder, FolderLock
 from ops.interpreter import interpreter_for_serving
 from ops.settings import Settings
 from projections.runner import RunnerSettings
+from projections.sqlite_shelf import SqliteShelf
 from projections.views import Views, ViewsSettings
 
 _log = structlog.get_logger(__name__)
@@ -152,7 +153,7 @@ async def _open(
     snapshots = await SqliteSnapshots.open(folder.snapshots, log)
     stack.push_async_callback(snapshots.close)
     runner = RunnerSettings(linger_ms=int(settings.linger_ms))
-    views = await Views.open(folder.views, log, bus, codec, ViewsSettings(runner=runner))
+    views = await Views.open(SqliteShelf(folder.views), log, bus, codec, ViewsSettings(runner=runner))
     stack.push_async_callback(views.close)
     node = Node(log, codec, bus, now_ms, settings.node_settings(), snapshots=snapshots)
     older = _OlderMessages(node)

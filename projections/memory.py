@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 
+from projections.shelf import FIRST_VERSION, SwitchRefusedError
 from projections.store import (
     OWN_TABLES,
     SCAN_ROWS_MAX,
@@ -18,6 +19,7 @@ from projections.store import (
     TextQuery,
     UnitOfWork,
     Value,
+    ViewStore,
     ViewUnavailableError,
     prefix_columns,
 )
@@ -209,3 +211,41 @@ def _between(value: Value, after: Value, before: Value) -> bool:
     if value is None:
         return after is None and before is None
     return (after is None or value > after) and (before is None or value < before)  # type: ignore[operator]
+
+
+class MemoryShelf:
+    """Views of one process."""
+
+    def __init__(self) -> None:
+        self._views: dict[tuple[str, int], MemoryView] = {}
+        self._current: dict[str, int] = {}
+
+    def current(self) -> Mapping[str, int]:
+        """See the port."""
+        return dict(self._current)
+
+    def open(self, schema: Schema, version: int, log_id: str) -> ViewStore:
+        """See the port."""
+        place = schema.name, version
+        if not self.holds(schema, version, log_id):
+            self._views[place] = MemoryView(schema, log_id)
+        return MemoryViewStore(self._views[place])
+
+    def versions(self, name: str) -> frozenset[int]:
+        """See the port."""
+        return frozenset(version for view, version in self._views if view == name)
+
+    def holds(self, schema: Schema, version: int, log_id: str) -> bool:
+        """See the port."""
+        view = self._views.get((schema.name, version))
+        return view is not None and (view.schema.version, view.log_id) == (schema.version, log_id)
+
+    def switch(self, name: str, old: int, new: int) -> None:
+        """See the port."""
+        if self._current.get(name, FIRST_VERSION) != old:
+            raise SwitchRefusedError(f"version {old} of {name} is not current")
+        self._current[name] = new
+
+    def remove(self, name: str, version: int) -> None:
+        """See the port."""
+        self._views.pop((name, version), None)

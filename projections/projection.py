@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import TypeVar
 
@@ -105,6 +106,8 @@ class Projection:
         """Applied; the durable ones may lag behind by commits that changed nothing."""
         self._unwritten: dict[int, int] = {}
         self._unwritten_commits = 0
+        self._astray = False
+        """Whether a write failed, or a hole was met, and the store was not yet asked where it stands."""
         self._parked = {parked.stream for parked in self.parked()}
         self.applied_events = 0
         self.parked_events = 0
@@ -128,12 +131,17 @@ class Projection:
         )
 
     def _take(self, batch: Sequence[T], received: Callable[[Iterator[T]], Iterator[Received]]) -> None:
+        self._find_back()
         positions: dict[int, int] = {}
         work = UnitOfWork(self.store)
         try:
             events = self._take_all(work, received(self._fresh(batch, positions)))
-        except (ViewUnavailableError, HoleError):
+        except ViewUnavailableError:
             self.store.release()
+            raise
+        except HoleError:
+            self.store.release()
+            self._go_astray()
             raise
         except Exception:  # noqa: BLE001 - whatever an event does, it costs only its own stream
             self.store.release()
@@ -147,6 +155,7 @@ class Projection:
 
     def flush_positions(self) -> None:
         """Make the positions durable, also after batches that changed nothing."""
+        self._find_back()
         if self._unwritten:
             self._store(UnitOfWork(self.store), self._unwritten)
 
@@ -157,6 +166,7 @@ class Projection:
 
     def leave_out(self, skipped: Iterable[Row]) -> None:
         """Leave out what another version of this view leaves out."""
+        self._find_back()
         work = UnitOfWork(self.store)
         for row in skipped:
             work.put(SKIPPED, row)
@@ -173,6 +183,7 @@ class Projection:
 
         `commits` are the stream's from the parked version on, to the end. `skip`: a version to leave out, and why.
         """
+        self._find_back()
         work = UnitOfWork(self.store)
         parked = work.get(PARKED, (stream,))
         if parked is None:
@@ -271,10 +282,24 @@ class Projection:
         try:
             self.store.apply(work, positions)
         except ViewUnavailableError:
-            # What this batch parked or read on is not in the view: it will be met again.
-            self._parked = {parked.stream for parked in self.parked()}
+            self._go_astray()
             raise
         self._unwritten, self._unwritten_commits = {}, 0
+
+    def _go_astray(self) -> None:
+        """The view may stand elsewhere than this projection believes."""
+        self._astray = True
+        with suppress(ViewUnavailableError):  # The next call tries again.
+            self._find_back()
+
+    def _find_back(self) -> None:
+        """Go on from where the view stands: what a failed batch parked or read on may not be in it, and another writer's work may be."""
+        if not self._astray:
+            return
+        self.positions = self.store.positions()
+        self._parked = {parked.stream for parked in self.parked()}
+        self._unwritten, self._unwritten_commits = {}, 0
+        self._astray = False
 
 
 class _Unapplied(Exception):

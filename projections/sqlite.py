@@ -145,6 +145,9 @@ class SqliteViewStore:
             with self._readers_lock:
                 self._readers.append(connection)
         connection.execute("BEGIN")
+        connection.execute(
+            "SELECT 1 FROM view"
+        ).fetchone()  # Without a read the moment would be that of the first one.
         try:
             yield SqliteSnapshot(connection, self._schema)
         finally:

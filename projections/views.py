@@ -1,10 +1,9 @@
-"""All read models of one server: their files, the runner that feeds them, and their readers."""
+"""All read models of one server: their stores, the runner that feeds them, and their readers."""
 
 from __future__ import annotations
 
-import os
+import asyncio
 from collections.abc import Mapping
-from pathlib import Path
 
 import msgspec
 
@@ -21,13 +20,10 @@ from projections.projection import Apply, ParkedStream, Projection
 from projections.reading import READER_THREADS, READS_WAITING_MAX, Freshen, Reads, Source
 from projections.runner import Runner, RunnerMetrics, RunnerSettings
 from projections.search import Search
+from projections.shelf import FIRST_VERSION, ViewShelf
 from projections.sight import Sight
-from projections.sqlite import SqliteViewStore, is_view_of
 from projections.store import Schema, ViewStore
 from projections.timeline import Timeline
-
-VERSIONS_FILE = "current.json"
-"""Which version of each view is current, where it is not the first."""
 
 
 class ReadModel(msgspec.Struct, frozen=True):
@@ -82,16 +78,22 @@ class ViewsSettings(msgspec.Struct, frozen=True, kw_only=True):
 class Views:
     """Open with `Views.open`. Readers: `timeline`, `inbox`, `directory`, `sight`, `search`, `audit_trail`."""
 
-    def __init__(self, folder: Path, log: Log, bus: Bus, codec: EventCodec, settings: ViewsSettings) -> None:
-        self.folder = folder
+    def __init__(
+        self,
+        shelf: ViewShelf,
+        log: Log,
+        bus: Bus,
+        codec: EventCodec,
+        settings: ViewsSettings,
+        opened: Mapping[str, tuple[int, Projection]],
+    ) -> None:
+        self._shelf = shelf
         self.log = log
         self.codec = codec
-        self._versions = _versions_in(folder)
+        self._versions = {name: version for name, (version, _) in opened.items()}
+        self._projections = {name: projection for name, (_, projection) in opened.items()}
         self._retired: list[ViewStore] = []
         self._reads = Reads(settings.reader_threads, settings.reads_waiting_max)
-        self._projections = {
-            name: model.over(self._opened(name, self.version_of(name))) for name, model in READ_MODELS.items()
-        }
         self.runner = Runner(log, bus, codec, list(self._projections.values()), settings.runner)
         source, reads = self._source, self._reads
         self.directory = Directory(reads, source("directory"))
@@ -106,13 +108,14 @@ class Views:
 
     @classmethod
     async def open(
-        cls, folder: Path, log: Log, bus: Bus, codec: EventCodec, settings: ViewsSettings | None = None
+        cls, shelf: ViewShelf, log: Log, bus: Bus, codec: EventCodec, settings: ViewsSettings | None = None
     ) -> Views:
-        """Open the view files in `folder` (made if absent) and start to follow; `caught_up` waits for what the log already holds.
+        """Open the views of the shelf (made if absent) and start to follow; `caught_up` waits for what the log already holds.
 
-        View files of another log are thrown away and made anew.
+        Views of another log are thrown away and made anew. The shelf is the caller's.
         """
-        views = cls(folder, log, bus, codec, settings or ViewsSettings())
+        opened = await asyncio.to_thread(_opened, shelf, log.log_id)
+        views = cls(shelf, log, bus, codec, settings or ViewsSettings(), opened)
         await views.runner.start()
         return views
 
@@ -155,7 +158,7 @@ class Views:
         return await self.runner.retry(projection, stream, skip_because=skip_because)
 
     async def close(self) -> None:
-        """Drain the runner, wait for reads, close the files."""
+        """Drain the runner, wait for reads, close the stores."""
         await self.runner.close()
         await self._reads.close()
         for store in (*self._retired, *(projection.store for projection in self._projections.values())):
@@ -173,45 +176,41 @@ class Views:
         return self._projections[name]
 
     def version_of(self, name: str) -> int:
-        """The version of the file that is current: 1, then one more for each rebuild."""
-        return self._versions.get(name, 1)
+        """The version that is current: 1, then one more for each rebuild."""
+        return self._versions[name]
 
     def projection_beside(self, name: str, version: int) -> Projection:
         """Open a version that is not current, or go on with it. It stops at poison. Blocks."""
-        return READ_MODELS[name].over(self._opened(name, version), parks=False)
+        model = READ_MODELS[name]
+        return model.over(self._shelf.open(model.schema, version, self.log.log_id), parks=False)
 
     def kept_version(self, name: str) -> int:
         """The version that a roll-back leads to. Raises `conflict` without one, and when it was made by other code. Blocks."""
         current = self.version_of(name)
-        kept = (_version_in(path) for path in self.folder.glob(f"{name}-v*.db"))
-        version = max((version for version in kept if version < current), default=None)
+        kept = (version for version in self._shelf.versions(name) if version < current)
+        version = max(kept, default=None)
         if version is None:
             raise Problem("conflict", f"no earlier version of {name} is kept")
-        if not is_view_of(self._path(name, version), READ_MODELS[name].schema, self.log.log_id):
+        if not self._shelf.holds(READ_MODELS[name].schema, version, self.log.log_id):
             raise Problem(
                 "conflict", f"version {version} of {name} was made by another release; rebuild instead"
             )
         return version
 
     def switch(self, name: str, new: Projection, version: int) -> None:
-        """Make `new` current, durably and at once; an older version is kept for a roll-back, all others go. Blocks; call while paused."""
-        old = self._projections[name]
-        versions = {**self._versions, name: version}
-        temporary = self.folder / (VERSIONS_FILE + ".new")
-        with temporary.open("wb") as file:
-            file.write(msgspec.json.encode(versions))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.folder / VERSIONS_FILE)
-        previous, self._versions = self.version_of(name), versions
-        kept = {version, min(previous, version)}
+        """Make `new` current, durably and at once; an older version is kept for a roll-back, all others go. Blocks; call while paused.
+
+        Raises SwitchRefusedError when another process switched meanwhile.
+        """
+        old, previous = self._projections[name], self.version_of(name)
+        self._shelf.switch(name, previous, version)
+        self._versions[name] = version
         new.parks = True
         self._projections[name] = new
         self.runner.replace(old, new)
         self._retired.append(old.store)
-        for path in self.folder.glob(f"{name}-v*.db*"):
-            if _version_in(path) not in kept:
-                path.unlink()
+        for other in self._shelf.versions(name) - {version, min(previous, version)}:
+            self._shelf.remove(name, other)
 
     def _freshened(self, *names: str) -> Freshen:
         return lambda: self.runner.freshen(names)
@@ -219,18 +218,12 @@ class Views:
     def _source(self, name: str) -> Source:
         return lambda: self._projections[name].store
 
-    def _opened(self, name: str, version: int) -> ViewStore:
-        return SqliteViewStore(self._path(name, version), READ_MODELS[name].schema, self.log.log_id)
 
-    def _path(self, name: str, version: int) -> Path:
-        return self.folder / f"{name}-v{version}.db"
-
-
-def _versions_in(folder: Path) -> dict[str, int]:
-    path = folder / VERSIONS_FILE
-    return msgspec.json.decode(path.read_bytes(), type=dict[str, int]) if path.exists() else {}
-
-
-def _version_in(path: Path) -> int:
-    """The version in the name of a view's file."""
-    return int(path.name.partition(".")[0].rpartition("-v")[2])
+def _opened(shelf: ViewShelf, log_id: str) -> dict[str, tuple[int, Projection]]:
+    """The current version of each view. Blocks."""
+    current = shelf.current()
+    versions = {name: current.get(name, FIRST_VERSION) for name in READ_MODELS}
+    return {
+        name: (versions[name], model.over(shelf.open(model.schema, versions[name], log_id)))
+        for name, model in READ_MODELS.items()
+    }

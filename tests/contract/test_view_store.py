@@ -16,6 +16,7 @@ from projections.store import (
     Row,
     Schema,
     Snapshot,
+    StaleWriterError,
     Table,
     Text,
     TextQuery,
@@ -203,7 +204,10 @@ def test_a_snapshot_stays_at_its_moment(place: ViewPlace) -> None:
         assert snapshot.get(CACHED, ("a",)) == ("a", 1)
         assert snapshot.positions() == {0: 1}
     with store.snapshot() as snapshot:
-        assert snapshot.get(CACHED, ("a",)) == ("a", 2)
+        work = UnitOfWork(store)
+        work.put(CACHED, ("a", 3))
+        store.apply(work, {0: 3})
+        assert snapshot.get(CACHED, ("a",)) == ("a", 2), "its moment is that of entering"
     store.close()
 
 
@@ -269,6 +273,35 @@ def test_notes_are_kept_when_their_batch_was_applied(place: ViewPlace) -> None:
     store.apply(work, {0: 1})
     assert [store.noted(what) for what in ("inner", "again", "poison")] == [True, True, False]
     store.close()
+
+
+def test_a_writer_that_is_no_longer_alone_is_refused_until_it_asks_where_the_view_stands(
+    place: ViewPlace,
+) -> None:
+    if isinstance(place, SqlitePlace):
+        return  # Its file belongs to one process, and one runner.
+    first = opened(place)
+    work = UnitOfWork(first)
+    work.put(CACHED, ("a", 1))
+    first.apply(work, {0: 1, 1: 1})
+    second = opened(place)
+    work = UnitOfWork(second)
+    work.put(CACHED, ("a", 2))
+    second.apply(work, {0: 2})
+    for _ in range(2):
+        work = UnitOfWork(first)
+        work.put(CACHED, ("a", 3))
+        with pytest.raises(StaleWriterError):
+            first.apply(work, {1: 2, 0: 2})
+    assert first.positions() == {0: 2, 1: 1}
+    assert first.get(CACHED, ("a",)) == ("a", 2)
+    first.apply(work, {0: 3})
+    work = UnitOfWork(second)
+    work.put(MARKS, ("b", 1))
+    second.apply(work, {1: 2})
+    assert first.positions() == {0: 3, 1: 2}, "writers of different shards do not meet"
+    first.close()
+    second.close()
 
 
 def test_a_store_that_cannot_be_written_says_so(place: ViewPlace) -> None:

@@ -38,6 +38,7 @@ from gateways.rest.signatures import SignedCalls, signature_of
 from gateways.sessions import Sessions
 from gateways.tokens import AccessTokens
 from projections.runner import RunnerSettings
+from projections.sqlite_shelf import SqliteShelf
 from projections.views import Views, ViewsSettings
 
 NOW = 1_800_000_000_000
@@ -222,7 +223,7 @@ async def house(
         stack.push_async_callback(desk.close)
         runner = RunnerSettings(linger_ms=0)
         built.views = older.views = views = await Views.open(
-            folder, log, bus, codec, ViewsSettings(runner=runner)
+            SqliteShelf(folder), log, bus, codec, ViewsSettings(runner=runner)
         )
         stack.push_async_callback(views.close)
         reactions = Reactions(log, codec, bus, desk, Nowhere())

@@ -18,6 +18,7 @@ from projections.projection import HoleError, Projection
 from projections.rebuild import digest_of
 from projections.runner import RunnerSettings
 from projections.sqlite import SqliteViewStore
+from projections.sqlite_shelf import SqliteShelf
 from projections.store import UnitOfWork
 from projections.tables import head_of
 from projections.views import Views, ViewsSettings
@@ -191,7 +192,7 @@ async def test_an_unknown_event_is_parked_until_it_is_known_or_skipped(tmp_path:
     await world.say(GROUP, "alice", "behind it")
     codec = ForgetfulCodec()
     views = await Views.open(
-        tmp_path, world.log, world.bus, codec, ViewsSettings(runner=RunnerSettings(linger_ms=1))
+        SqliteShelf(tmp_path), world.log, world.bus, codec, ViewsSettings(runner=RunnerSettings(linger_ms=1))
     )
     try:
         await views.caught_up(world.positions())

@@ -22,6 +22,8 @@ from eventlog.record import Committed, Draft, Head
 from eventlog.registry import Registry
 from eventlog.sealing import PlainSealing
 from projections.runner import RunnerSettings
+from projections.shelf import ViewShelf
+from projections.sqlite_shelf import SqliteShelf
 from projections.views import Views, ViewsSettings
 
 SHARDS = 4
@@ -166,11 +168,12 @@ def added(user_id: str, actor: str, via: str = "added") -> MemberAdded:
 
 @asynccontextmanager
 async def views_of(
-    world: World, folder: Path, settings: RunnerSettings | None = None
+    world: World, place: Path | ViewShelf, settings: RunnerSettings | None = None
 ) -> AsyncIterator[Views]:
-    """Views that follow the world, closed at the end."""
+    """Views that follow the world, in a folder or on a shelf; closed at the end."""
     runner = settings or RunnerSettings(linger_ms=1)
-    views = await Views.open(folder, world.log, world.bus, CODEC, ViewsSettings(runner=runner))
+    shelf = SqliteShelf(place) if isinstance(place, Path) else place
+    views = await Views.open(shelf, world.log, world.bus, CODEC, ViewsSettings(runner=runner))
     try:
         yield views
     finally:
