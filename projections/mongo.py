@@ -5,14 +5,14 @@ The decision and what was measured: docs/decisions/0010-views-on-mongodb.md.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Hashable, Iterator, Mapping
+import secrets
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
-from projections.mongo_driver import ViewDatabase
+from projections.mongo_driver import Document, ViewDatabase
 from projections.mongo_reading import MongoSnapshot
 from projections.mongo_shapes import TableShape
-from projections.mongo_writing import POSITIONS, WRITERS, BatchWriter
+from projections.mongo_writing import MARK, POSITIONS, WRITERS, BatchWriter
 from projections.store import (
     OWN_TABLES,
     Key,
@@ -28,26 +28,25 @@ from projections.store import (
 NEWEST_ROWS_MAX = 100_000
 """For each table. What is forgotten costs a question to the server, half a millisecond."""
 NOTES_MAX = 50_000
+VIEWS = "views"
+"""One document for each version of a view that stands: whose it is, and under which name its collections were made."""
+OPEN_ATTEMPTS = 5
 
 
 class MongoViewStore:
-    """One version of a view. Made anew when the collections of that version belong to another log or another schema.
+    """One version of a view; any number of processes may open it. Made anew when it belongs to another log or another schema.
 
-    `version` is the rebuild's. `voids` False: what belongs to another log or schema stays, for its readers.
-    The database is the caller's, who closes it after the store.
+    `version` is the rebuild's. The database is the caller's, who closes it after the store.
     """
 
-    def __init__(
-        self, database: ViewDatabase, schema: Schema, version: int, log_id: str, *, voids: bool = True
-    ) -> None:
+    def __init__(self, database: ViewDatabase, schema: Schema, version: int, log_id: str) -> None:
         self._database = database
         self._schema = schema
         self._log_id = log_id
         self._closed = False
         self._shapes = {table.name: TableShape(table) for table in (*OWN_TABLES, *schema.tables)}
-        prefix = prefix_of(schema, version, log_id)
-        self._collection_of = {name: prefix + name for name in (*self._shapes, WRITERS, POSITIONS)}
-        self._open(schema, version, prefix, voids)
+        self._collection_of: dict[str, str] = {}
+        self._open(version)
         self._writer = BatchWriter(database, self._collection_of, self._shapes.values())
         self._expected: dict[int, int] | None = None
         self._newest: dict[str, dict[Key, Row | None]] = {t.name: {} for t in schema.tables if t.newest}
@@ -68,7 +67,7 @@ class MongoViewStore:
         """See the port. Batches go on from here: what was remembered of the rows is forgotten."""
         self._check_open()
         documents = self._database.find(self._collection_of[POSITIONS], {})
-        self._expected = {int(document["_id"]): int(document["position"]) for document in documents}
+        self._expected = self._positions_in(documents)
         self._forget()
         return dict(self._expected)
 
@@ -125,7 +124,7 @@ class MongoViewStore:
         """See the port. Its moment is that of entering."""
         self._check_open()
         with self._database.moment(self._collection_of[POSITIONS]) as (session, documents):
-            positions = {int(document["_id"]): int(document["position"]) for document in documents}
+            positions = self._positions_in(documents)
             yield MongoSnapshot(
                 self._database, session, positions, self._schema, self._shapes, self._collection_of
             )
@@ -136,17 +135,48 @@ class MongoViewStore:
             self._closed = True
             self._writer.close()
 
-    def _open(self, schema: Schema, version: int, prefix: str, voids: bool) -> None:
-        """The positions are made last: where they are, all is."""
-        present = self._database.collections(version_prefix(schema.name, version))
-        if voids:
-            self._database.drop(name for name in present if not name.startswith(prefix))
-        if self._collection_of[POSITIONS] in present:
-            return
+    def _open(self, version: int) -> None:
+        """Find the collections, or make them under a name of their own, which becomes the view's all at once."""
+        place = place_of(self._schema.name, version)
+        identity = {"log_id": self._log_id, "schema": self._schema.version}
+        for _ in range(OPEN_ATTEMPTS):
+            known = self._database.find_one(VIEWS, {"_id": place})
+            if known is not None and identity.items() <= known.items():
+                self._name(f"{place}.{known['made']}.")
+                return
+            made = secrets.token_hex(4)
+            self._name(f"{place}.{made}.")
+            self._create()
+            if known is None:
+                won = self._database.insert_one(VIEWS, {"_id": place, **identity, "made": made})
+            else:
+                change = {"$set": {**identity, "made": made}}
+                won = self._database.change_one(VIEWS, {"_id": place, "made": known["made"]}, change)
+            mine = set(self._collection_of.values())
+            if won:
+                others = set(self._database.collections(f"{place}.")) - mine
+                self._database.drop(others)
+                self._create()  # Whoever won before may have taken these for left behind.
+                return
+            self._database.drop(mine)
+        raise ViewUnavailableError(f"{self._schema.name}: others make it anew again and again")
+
+    def _name(self, prefix: str) -> None:
+        self._collection_of = {name: prefix + name for name in (*self._shapes, WRITERS, POSITIONS)}
+
+    def _create(self) -> None:
         for name, shape in self._shapes.items():
             self._database.create(self._collection_of[name], shape.indexes())
         for name in (WRITERS, POSITIONS):
             self._database.create(self._collection_of[name])
+        self._database.insert_one(self._collection_of[POSITIONS], MARK)
+
+    def _positions_in(self, documents: Iterable[Document]) -> dict[int, int]:
+        """The positions. Raises ViewUnavailableError when this version of the view was thrown away."""
+        found = {document["_id"]: document for document in documents}
+        if found.pop(MARK["_id"], None) is None:
+            raise ViewUnavailableError(f"{self._schema.name}: this version was thrown away")
+        return {int(shard): int(document["position"]) for shard, document in found.items()}
 
     def _check_open(self) -> None:
         if self._closed:
@@ -168,12 +198,6 @@ class MongoViewStore:
             self._notes.clear()
 
 
-def version_prefix(name: str, version: int) -> str:
-    """How the names of all collections of a view's version begin."""
-    return f"{name}.v{version}."
-
-
-def prefix_of(schema: Schema, version: int, log_id: str) -> str:
-    """How the names of the collections begin that hold this schema of this log: the name is the identity, so nobody can mistake it."""
-    log = hashlib.blake2b(log_id.encode(), digest_size=6).hexdigest()
-    return f"{version_prefix(schema.name, version)}s{schema.version}.{log}."
+def place_of(name: str, version: int) -> str:
+    """What a view's version is called."""
+    return f"{name}.v{version}"

@@ -153,12 +153,6 @@ class ViewDatabase:
             for collection in collections:
                 self._database.drop_collection(collection)
 
-    def clear(self, collections: Iterable[str]) -> None:
-        """Remove all documents, but not the indexes."""
-        with _told():
-            for collection in collections:
-                self._database[collection].delete_many({})
-
     # Reading
 
     def find(
@@ -237,6 +231,11 @@ class ViewDatabase:
             except DuplicateKeyError:
                 return False
             return True
+
+    def remove_one(self, collection: str, key: str) -> None:
+        """Remove a document, if it is there."""
+        with _told():
+            self._database[collection].delete_one({"_id": key})
 
     def writer(self) -> Transactions:
         """What transactions are made with, one at a time."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from projections.mongo import MongoViewStore, prefix_of, version_prefix
+from projections.mongo import VIEWS, MongoViewStore, place_of
 from projections.mongo_driver import ViewDatabase
-from projections.mongo_writing import POSITIONS
 from projections.shelf import FIRST_VERSION, SwitchRefusedError
 from projections.store import Schema, ViewStore
 
@@ -30,13 +29,13 @@ class MongoShelf:
 
     def versions(self, name: str) -> frozenset[int]:
         """See the port."""
-        found = self._database.collections(f"{name}.v")
-        return frozenset(int(collection.removeprefix(f"{name}.v").partition(".")[0]) for collection in found)
+        places = (str(one["_id"]).rpartition(".v") for one in self._database.find(VIEWS, {}))
+        return frozenset(int(version) for view, _, version in places if view == name)
 
     def holds(self, schema: Schema, version: int, log_id: str) -> bool:
         """See the port."""
-        whole = prefix_of(schema, version, log_id) + POSITIONS
-        return whole in self._database.collections(whole)
+        identity = {"_id": place_of(schema.name, version), "log_id": log_id, "schema": schema.version}
+        return self._database.find_one(VIEWS, identity) is not None
 
     def switch(self, name: str, old: int, new: int) -> None:
         """See the port."""
@@ -47,4 +46,6 @@ class MongoShelf:
 
     def remove(self, name: str, version: int) -> None:
         """See the port."""
-        self._database.drop(reversed(self._database.collections(version_prefix(name, version))))
+        place = place_of(name, version)
+        self._database.remove_one(VIEWS, place)
+        self._database.drop(self._database.collections(f"{place}."))

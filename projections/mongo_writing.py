@@ -22,7 +22,10 @@ WRITERS_KEPT = 4
 """How many of a shard's writers are remembered, the newest last."""
 
 POSITIONS = "positions"
+"""The collection of a view's positions: `_id` is the shard. One document more marks that the view is there."""
+MARK = {"_id": "view"}
 WRITERS = "writers"
+"""The collection of the sessions that wrote a shard."""
 
 
 class TableWriter:
@@ -133,8 +136,9 @@ class BatchWriter:
         if moved and self._transactions.update(self._positions, moved) != len(moved):
             raise StaleWriterError("a position is not where this writer left it")
         if fresh:
-            if self._transactions.present(self._positions, "_id", [one["_id"] for one in fresh]):
-                raise StaleWriterError("a shard that this writer never wrote has a position")
+            asked = [MARK["_id"], *(one["_id"] for one in fresh)]
+            if self._transactions.present(self._positions, "_id", asked) != {MARK["_id"]}:
+                raise StaleWriterError("a shard has a position that this writer knows nothing of")
             self._transactions.insert(self._positions, fresh)
 
     def _claim(self, shards: list[int]) -> None:

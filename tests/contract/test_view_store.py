@@ -57,7 +57,10 @@ BATCHES = st.lists(
 Model = dict[tuple[str, Key], Row]
 
 
-@pytest.fixture(params=["memory", "sqlite", pytest.param("mongo", marks=pytest.mark.services)])
+MONGO = pytest.param("mongo", marks=pytest.mark.services)
+
+
+@pytest.fixture(params=["memory", "sqlite", MONGO])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ViewPlace]:
     if request.param == "memory":
         yield MemoryPlace()
@@ -275,11 +278,10 @@ def test_notes_are_kept_when_their_batch_was_applied(place: ViewPlace) -> None:
     store.close()
 
 
+@pytest.mark.parametrize("place", ["memory", MONGO], indirect=True)  # A file belongs to one process.
 def test_a_writer_that_is_no_longer_alone_is_refused_until_it_asks_where_the_view_stands(
     place: ViewPlace,
 ) -> None:
-    if isinstance(place, SqlitePlace):
-        return  # Its file belongs to one process, and one runner.
     first = opened(place)
     work = UnitOfWork(first)
     work.put(CACHED, ("a", 1))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from pathlib import Path
 
 from typing_extensions import override
@@ -11,6 +10,7 @@ from typing_extensions import override
 from projections.memory import MemoryView, MemoryViewStore
 from projections.mongo import MongoViewStore
 from projections.mongo_driver import ViewDatabase
+from projections.mongo_writing import MARK
 from projections.sqlite import SqliteViewStore
 from projections.store import Schema, ViewStore
 
@@ -73,7 +73,5 @@ class MongoPlace(ViewPlace):
 
     @override
     def empty(self) -> None:
-        self.database.clear(self.database.collections(""))
-
-
-Make = Callable[[], ViewPlace]
+        for name in self.database.collections("sample."):
+            self.database._database[name].delete_many({"_id": {"$ne": MARK["_id"]}})
