@@ -14,7 +14,7 @@ ARGS ?=
 export PYTHON
 # Test processes; `WORKERS=0` runs everything in one.
 WORKERS ?= auto
-SLOW := slow or e2e or crash
+SLOW := slow or e2e or crash or services
 
 .PHONY: help
 help: ## List these words.

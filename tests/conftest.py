@@ -7,6 +7,28 @@ import os
 import pytest
 from hypothesis import settings
 
+from tests.services import (
+    end_services,
+    kafka_bootstrap,
+    mark_service_tests,
+    mongodb_database,
+    mongodb_uri,
+    own_services,
+    redis_prefix,
+    redis_url,
+    topic_prefix,
+)
+
+# Fixtures are known to every test by standing here.
+__all__ = [
+    "kafka_bootstrap",
+    "mongodb_database",
+    "mongodb_uri",
+    "redis_prefix",
+    "redis_url",
+    "topic_prefix",
+]
+
 # CI makes runs repeatable and patient; at home every run looks at new examples.
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
 settings.register_profile("home", deadline=None)
@@ -21,9 +43,21 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-SLOW_MARKS = ("slow", "e2e", "crash")
+SLOW_MARKS = ("slow", "e2e", "crash", "services")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """The servers that tests ask for belong to the whole run."""
+    own_services(config)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """They end with it."""
+    end_services(config)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The fast lane runs first: what fails soon is told soon."""
+    mark_service_tests(items)
     items.sort(key=lambda item: any(item.get_closest_marker(mark) for mark in SLOW_MARKS))

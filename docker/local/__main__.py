@@ -12,7 +12,7 @@ from docker.local.failures import ServicesError
 from docker.local.folders import run_folder
 from docker.local.provision import kafka_classpath, mongodb_programs, redis_server
 from docker.local.services import KINDS
-from docker.local.supervisor import description, down, hold, up
+from docker.local.supervisor import description, detach, down, hold, up
 
 _PROVISION = {"mongodb": mongodb_programs, "kafka": kafka_classpath, "redis": redis_server}
 
@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", type=_kinds, default=list(KINDS), help="some of " + ",".join(KINDS))
     parser.add_argument("--folder", type=Path, default=run_folder(), help="data (default: %(default)s)")
     parser.add_argument("--owner", type=int, help="a process id: the servers end with that process")
+    parser.add_argument("--detach", action="store_true", help="with hold: go on in the background")
     parser.add_argument("--wipe", action="store_true", help="with down: remove the data too")
     parser.add_argument("--json", action="store_true", help="print what runs as JSON")
     return parser
@@ -61,6 +62,8 @@ def _obey(words: argparse.Namespace) -> int:
                 _PROVISION[kind]()
             _print(up(folder, words.nodes, words.only, words.owner), as_json=words.json)
         case "hold":
+            if words.detach:
+                detach(folder / "supervisor.log")
             hold(folder, words.nodes, words.only, words.owner)
         case "down":
             print("stopped" if down(folder, wipe=words.wipe) else "nothing was running")

@@ -20,9 +20,11 @@ _DOUBLE, _OBJECT_ID, _DATE, _TIMESTAMP = 1, 7, 9, 17
 _FIXED = {_DOUBLE: "<d", _BOOLEAN: "<?", _DATE: "<q", _INT32: "<i", _TIMESTAMP: "<Q", _INT64: "<q"}
 
 
-def run_command(host: str, port: int, command: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
-    """The reply of its `admin` database, also when it is a refusal (`ok` is 0 then); OSError when it gives none in time."""
-    body = encode({**command, "$db": "admin"})
+def run_command(
+    host: str, port: int, command: Mapping[str, Any], timeout_s: float, database: str = "admin"
+) -> dict[str, Any]:
+    """The server's reply, also when it is a refusal (`ok` is 0 then); OSError when it gives none in time."""
+    body = encode({**command, "$db": database})
     payload = struct.pack("<IB", 0, 0) + body
     head = _HEADER.pack(_HEADER.size + len(payload), next(_requests), 0, _OP_MSG)
     with socket.create_connection((host, port), timeout_s) as connection:

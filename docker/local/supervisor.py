@@ -49,20 +49,15 @@ def up(folder: Path, nodes: int, kinds: Sequence[str], owner: int | None = None)
     folder.mkdir(parents=True, exist_ok=True)
     command = [
         *(sys.executable, "-m", "docker.local", "hold", "--folder", str(folder), "--nodes", str(nodes)),
-        *("--only", ",".join(kinds), *(("--owner", str(owner)) if owner is not None else ())),
+        *("--detach", "--only", ",".join(kinds), *(("--owner", str(owner)) if owner is not None else ())),
     ]
     log = folder / "supervisor.log"
-    with log.open("wb") as output:
-        supervisor = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    detached = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if detached.returncode != 0:
+        raise ServicesError(detached.stderr.decode())
+    supervisor = int(detached.stdout)
     wait_until(
-        lambda: description(folder) is not None or supervisor.poll() is not None,
+        lambda: description(folder) is not None or _started_at(supervisor) is None,
         timeout_s=UP_S_MAX,
         failure=lambda: f"The servers did not start; see {log}.",
     )
@@ -87,10 +82,26 @@ def down(folder: Path, *, wipe: bool = False) -> bool:
     return running is not None
 
 
+def detach(log: Path) -> None:
+    """Go on in the background, in a session of one's own, with what is said going to `log`.
+
+    The process that was started prints the pid of the one that goes on, and ends.
+    """
+    if (pid := os.fork()) != 0:
+        sys.stdout.write(f"{pid}\n")
+        sys.stdout.flush()
+        os._exit(0)
+    os.setsid()
+    with log.open("wb") as output:
+        os.dup2(output.fileno(), sys.stdout.fileno())
+        os.dup2(output.fileno(), sys.stderr.fileno())
+
+
 def hold(folder: Path, nodes: int, kinds: Sequence[str], owner: int | None = None) -> None:
     """Start the servers, write their description, and keep them until SIGTERM, SIGINT or the end of `owner`.
 
-    For an owner's tests nobody wants the data afterwards, so its servers are killed; the others stop in order.
+    Nobody wants the data of an owner's tests afterwards: its servers are killed and the folder is removed. The
+    others stop in order.
     """
     with _termination() as asked_to_end, Services(folder, nodes, kinds) as services:
         record = {
@@ -107,6 +118,8 @@ def hold(folder: Path, nodes: int, kinds: Sequence[str], owner: int | None = Non
         if owner is None:
             services.stop()
         target.unlink()
+    if owner is not None:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,159 @@
+"""The servers that tests run against are real, shared, and come back after kill -9."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis.asyncio
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from pymongo import AsyncMongoClient, WriteConcern
+
+from docker.local.kafka import KafkaCluster
+from docker.local.mongodb import MongoReplicaSet
+from docker.local.redis import DURABLE, RedisServers
+
+pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(120)]
+
+MAJORITY = WriteConcern("majority", j=True, wtimeout=20_000)
+
+
+async def write_document(uri: str, database: str, name: str) -> list[str]:
+    """Insert it durably; the names that are there then."""
+    async with AsyncMongoClient[dict[str, Any]](uri, serverSelectionTimeoutMS=20_000) as client:
+        collection = client[database].get_collection("things", write_concern=MAJORITY)
+        await collection.insert_one({"_id": name})
+        return [found["_id"] async for found in collection.find().sort("_id")]
+
+
+@asynccontextmanager
+async def started(part: Any) -> AsyncIterator[Any]:
+    """A part of aiokafka's, stopped at the end also when it did not start."""
+    try:
+        await part.start()
+        yield part
+    finally:
+        await part.stop()
+
+
+async def make_topic(bootstrap: str, topic: str, copies: int = 1) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(topic, num_partitions=1, replication_factor=copies)])
+    finally:
+        await admin.close()
+
+
+async def write_record(bootstrap: str, topic: str, value: bytes) -> list[bytes]:
+    """Send it to all copies; the values that are there then."""
+    async with started(
+        AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", enable_idempotence=True)
+    ) as producer:
+        await producer.send_and_wait(topic, value, partition=0)
+    partition = TopicPartition(topic, 0)
+    async with started(AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)) as consumer:
+        consumer.assign([partition])
+        await consumer.seek_to_beginning(partition)
+        end = (await consumer.end_offsets([partition]))[partition]
+        return [(await consumer.getone()).value for _ in range(end)]
+
+
+async def write_key(url: str, key: str, value: str) -> object:
+    async with redis.asyncio.Redis.from_url(url, decode_responses=True) as client:
+        await client.set(key, value)
+        return await client.get(key)
+
+
+# --- shared ----------------------------------------------------------------------------------------
+
+
+async def test_mongodb_writes_and_reads(mongodb_uri: str, mongodb_database: str) -> None:
+    assert await write_document(mongodb_uri, mongodb_database, "a") == ["a"]
+
+
+async def test_kafka_writes_and_reads(kafka_bootstrap: str, topic_prefix: str) -> None:
+    topic = f"{topic_prefix}things"
+    await make_topic(kafka_bootstrap, topic)
+    assert await write_record(kafka_bootstrap, topic, b"a") == [b"a"]
+
+
+async def test_redis_writes_and_reads(redis_url: str, redis_prefix: str) -> None:
+    assert await write_key(redis_url, f"{redis_prefix}a", "1") == "1"
+
+
+# --- killed and started again ----------------------------------------------------------------------
+
+
+async def test_mongodb_comes_back_with_what_it_acknowledged(tmp_path: Path) -> None:
+    with MongoReplicaSet(tmp_path / "mongodb") as servers:
+        await write_document(servers.uri, "here", "a")
+        (node,) = servers.nodes
+        killed = node.pid
+        node.kill()
+        assert not node.running
+        servers.restart()
+        assert node.pid not in {None, killed}
+        assert await write_document(servers.uri, "here", "b") == ["a", "b"]
+
+
+async def test_kafka_comes_back_with_what_it_acknowledged(tmp_path: Path) -> None:
+    with KafkaCluster(tmp_path / "kafka") as cluster:
+        await make_topic(cluster.bootstrap, "here")
+        await write_record(cluster.bootstrap, "here", b"a")
+        cluster.restart()
+        assert await write_record(cluster.bootstrap, "here", b"b") == [b"a", b"b"]
+
+
+async def test_redis_comes_back_empty_or_with_what_it_appended(tmp_path: Path) -> None:
+    with (
+        RedisServers(tmp_path / "volatile") as volatile,
+        RedisServers(tmp_path / "kept", options=DURABLE) as kept,
+    ):
+        for servers, expected in ((volatile, "-1"), (kept, "1")):
+            node = servers.nodes[0]
+            node.ask("SET a 1")
+            servers.restart()
+            assert node.ask("EXISTS a") == f":{max(0, int(expected))}"
+
+
+def test_a_paused_server_keeps_silent_until_resumed(tmp_path: Path) -> None:
+    with RedisServers(tmp_path / "redis") as servers:
+        (node,) = servers.nodes
+        node.pause()
+        assert node.running
+        assert not node.answers()
+        node.resume()
+        node.await_ready()
+
+
+# --- three of each ---------------------------------------------------------------------------------
+
+
+async def test_another_mongodb_takes_over_from_a_killed_primary(tmp_path: Path) -> None:
+    with MongoReplicaSet(tmp_path / "mongodb", nodes=3) as servers:
+        await write_document(servers.uri, "here", "a")
+        first = servers.primary()
+        first.kill()
+        second = servers.primary(other_than=first)
+        assert await write_document(servers.uri, "here", "b") == ["a", "b"]
+        first.restart()
+        servers.await_member(first)
+        assert servers.step_down() is not second
+        assert await write_document(servers.uri, "here", "c") == ["a", "b", "c"]
+
+
+async def test_another_broker_takes_over_from_a_killed_leader(tmp_path: Path) -> None:
+    with KafkaCluster(tmp_path / "kafka", nodes=3) as cluster:
+        await make_topic(cluster.bootstrap, "here", copies=3)
+        await write_record(cluster.bootstrap, "here", b"a")
+        first = cluster.leader("here")
+        first.kill()
+        assert cluster.leader("here", other_than=first).running
+        assert await write_record(cluster.bootstrap, "here", b"b") == [b"a", b"b"]
+        first.restart()
+        cluster.await_ready()
