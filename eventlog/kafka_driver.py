@@ -329,7 +329,7 @@ def _batches(producer: Any, records: Sequence[CarriedRecord]) -> list[Any]:
             "timestamp": record.timestamp_ms,
             "key": record.key,
             "value": record.value,
-            "headers": record.headers,
+            "headers": list(record.headers),
         }
         if batch.append(**row) is None:
             batches.append(batch)
