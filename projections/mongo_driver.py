@@ -88,8 +88,13 @@ class ViewDatabase:
         self._database = client.get_database(name, read_concern=_READ, write_concern=_CONCERN)
 
     @classmethod
-    def connect(cls, uri: str, name: str, *, timeout_ms: int = TIMEOUT_MS) -> ViewDatabase:
-        """Connect and look at the server. Raises MongoUnfitError for what cannot keep views, ViewUnavailableError for one that is away."""
+    def connect(
+        cls, uri: str, name: str, *, timeout_ms: int = TIMEOUT_MS, listeners: Sequence[Any] = ()
+    ) -> ViewDatabase:
+        """Connect and look at the server; `listeners` are PyMongo's.
+
+        Raises MongoUnfitError for what cannot keep views, ViewUnavailableError for a server that is away.
+        """
         try:
             client: MongoClient[Document] = MongoClient(
                 uri,
@@ -103,6 +108,7 @@ class ViewDatabase:
                 serverSelectionTimeoutMS=timeout_ms,
                 maxPoolSize=CONNECTIONS_MAX,
                 uuidRepresentation="standard",
+                event_listeners=list(listeners),
             )
         except (InvalidURI, ConfigurationError) as error:
             raise MongoUnfitError(f"the address of MongoDB is wrong: {error}") from error

@@ -37,7 +37,8 @@ class SqliteShelf:
 
     def holds(self, schema: Schema, version: int, log_id: str) -> bool:
         """See the port."""
-        return is_view_of(self._path(schema.name, version), schema, log_id)
+        path = self._path(schema.name, version)
+        return path.exists() and is_view_of(path, schema, log_id)
 
     def switch(self, name: str, old: int, new: int) -> None:
         """See the port."""
