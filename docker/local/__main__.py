@@ -5,16 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from docker.local.failures import ServicesError
 from docker.local.folders import run_folder
-from docker.local.provision import kafka_classpath, mongodb_programs, redis_server
+from docker.local.kafka import provide
+from docker.local.provision import mongodb_programs, redis_server
 from docker.local.services import KINDS
 from docker.local.supervisor import description, detach, down, hold, up
 
-_PROVISION = {"mongodb": mongodb_programs, "kafka": kafka_classpath, "redis": redis_server}
+_PROVISION: dict[str, Callable[[], object]] = {
+    "mongodb": mongodb_programs,
+    "kafka": provide,
+    "redis": redis_server,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -88,7 +88,7 @@ def _provided(name: str, fetch: Callable[[Path], None]) -> Path:
     if folder.exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _one_at_a_time(folder.parent / "lock"):
+    with one_at_a_time(folder.parent / "lock"):
         if not folder.exists():
             unfinished = folder.with_name(f"{name}.part")
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -100,7 +100,8 @@ def _provided(name: str, fetch: Callable[[Path], None]) -> Path:
 
 
 @contextlib.contextmanager
-def _one_at_a_time(lock: Path) -> Iterator[None]:
+def one_at_a_time(lock: Path) -> Iterator[None]:
+    """Other processes that come to the same `lock` wait."""
     with lock.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
