@@ -45,6 +45,8 @@ WriteOperation = InsertOne[Document] | UpdateOne | UpdateMany | ReplaceOne[Docum
 
 CONNECTIONS_MAX = 32
 """Sockets to a server, at most; a call that finds none free waits, at most `select_ms`."""
+HEARTBEAT_MS = 1_000
+"""How often each server is looked at; its changes are pushed at once. After an error a server is believed again at the next look."""
 READ_CONCERN = ReadConcern("majority")
 
 
@@ -118,6 +120,7 @@ class MongoDriver:
             waitQueueTimeoutMS=chosen.select_ms,
             connectTimeoutMS=chosen.connect_ms,
             socketTimeoutMS=chosen.socket_ms,
+            heartbeatFrequencyMS=HEARTBEAT_MS,
             maxPoolSize=CONNECTIONS_MAX,
             event_listeners=[connections, *listeners],
         )

@@ -254,7 +254,7 @@ async def test_every_write_asks_for_majority_and_journal_and_every_read_for_majo
     wire = Wire()
     timeouts = MongoTimeouts(write_ms=7_000, read_ms=6_000)
     log = await MongoLog.open(*place, SHARD_COUNT, timeouts=timeouts, listeners=[wire])
-    secrets = await MongoSecrets.open(place[0], place[1] + "_secrets", timeouts=timeouts, listeners=[wire])
+    secrets = await MongoSecrets.open(*place, timeouts=timeouts, listeners=[wire])
     snapshots = await MongoSnapshots.open(*place, log, timeouts=timeouts, listeners=[wire])
     makers = [ShardMaker(0), ShardMaker(1)]
     batches = {maker.shard: maker.batch(3, "g_one") for maker in makers}
