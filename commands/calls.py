@@ -25,8 +25,8 @@ class Call:
     """
 
     __slots__ = (
-        "actor", "client_keyed", "command", "deadline", "done", "encoded", "flying", "importing", "key", "name",
-        "number", "payload_digest", "shard", "stream", "tenant", "trace", "unsure",
+        "actor", "client_keyed", "command", "deadline", "done", "encoded", "importing", "key", "name", "number",
+        "payload_digest", "sent", "shard", "stream", "tenant", "trace", "unsure",
     )  # fmt: skip
 
     def __init__(
@@ -62,7 +62,8 @@ class Call:
         self.importing = importing
         self.trace = trace
         self.unsure = False
-        self.flying = False
+        self.sent = False
+        """Whether an owner may have seen this try; set by whoever sends it."""
         self.encoded: bytes | None = None
         """The command as it travels, made by the first peer that needs it."""
 

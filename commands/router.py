@@ -88,7 +88,7 @@ class Router(CommandPort):
         if self._sweeping is not None:
             self._sweeping.cancel()
         for call in tuple(self._calls.values()):
-            self._finish(call, OUTCOME_UNKNOWN if call.unsure or call.flying else _CLOSED)
+            self._finish(call, OUTCOME_UNKNOWN if call.unsure or call.sent else _CLOSED)
 
     @property
     def open_calls(self) -> int:
@@ -174,7 +174,6 @@ class Router(CommandPort):
     def _send(self, lane: Lane, call: Call) -> None:
         place = self._ownership.current().of(lane.shard)
         lane.flying += 1
-        call.flying = True
         heard = partial(self._heard, lane, call, place.node)
         if place.node == self._node:
             self._send_here(call, heard)
@@ -203,12 +202,13 @@ class Router(CommandPort):
             trace=call.trace,
         )
         order.deadline = call.deadline
+        call.sent = True
         self._desk.hand_in(order)
 
     def _heard(self, lane: Lane, call: Call, node: str, result: Answer | Problem | Lost) -> None:
         """A try has ended: so does the call, or it waits for the next one."""
         lane.flying -= 1
-        call.flying = False
+        call.sent = False
         if call.done is not None:
             if isinstance(result, Answer):
                 lane.failures = 0
@@ -298,7 +298,7 @@ class Router(CommandPort):
         now = asyncio.get_running_loop().time()
         for call in [call for call in self._calls.values() if call.deadline <= now]:
             self.counters.expired += 1
-            self._finish(call, OUTCOME_UNKNOWN if call.unsure or call.flying else NO_OWNER)
+            self._finish(call, OUTCOME_UNKNOWN if call.unsure or call.sent else NO_OWNER)
         if self._calls and not self._closed:
             self._sweep_later()
 

@@ -233,7 +233,7 @@ class RpcPeer(Peer):
         """Raises HandshakeError, AioRpcError."""
         try:
             async with asyncio.timeout(self._settings.connect_s):
-                await channel.channel_ready()
+                await _ready(channel)
                 method: grpc.aio.StreamStreamMultiCallable[pb.Batch, pb.Answers] = channel.stream_stream(
                     _PATH,
                     request_serializer=pb.Batch.SerializeToString,
@@ -269,13 +269,18 @@ class RpcPeer(Peer):
         self.problem = None
         self.counters.links += 1
         _log.info("link to an owner", node=self.node, address=self.address)
+        reason = "the owner hung up"
         async with asyncio.TaskGroup() as group:
             writer = group.create_task(self._write(stream))
             try:
                 await self._read(stream)
+            except HandshakeError as error:
+                reason = str(error)
+            except _BROKEN as error:
+                reason = _reason(error)
             finally:
                 writer.cancel()
-        self._failed("the owner hung up")
+        self._failed(reason)
 
     async def _write(self, stream: Stream) -> None:
         """Batches, at a steady pace; ends when the link breaks, which the reader sees too."""
@@ -312,6 +317,7 @@ class RpcPeer(Peer):
             self._pending[self._number] = asked
             size += asked.size
             if asked.call is not None:
+                asked.call.sent = True
                 commands.append(packed_call(asked.call, self._number, now))
             elif asked.look is not None:
                 looks.append(packed_look(asked.look, self._number))
@@ -344,6 +350,16 @@ class RpcPeer(Peer):
             self._hear(asked, _SENT)
         for asked in outbox:
             self._hear(asked, _NOT_SENT)
+
+
+async def _ready(channel: grpc.aio.Channel) -> None:
+    """Wait for the connection. Raises HandshakeError at its first failure: when to try again is ours to say, not gRPC's."""
+    state = channel.get_state(try_to_connect=True)
+    while state is not grpc.ChannelConnectivity.READY:
+        if state in {grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN}:
+            raise HandshakeError("nobody answers there")
+        await channel.wait_for_state_change(state)
+        state = channel.get_state()
 
 
 async def _greeting(stream: Stream, wanted: str) -> pb.Answers:

@@ -219,6 +219,8 @@ class CommandServer:
     async def _write(self, link: Link, context: Context) -> None:
         while True:
             await link.woken()
+            if link.closed:
+                return
             while (message := link.message(self._desk.head_positions())) is not None:
                 await context.write(message)
             if link.ending and not link.in_flight:

@@ -37,6 +37,8 @@ SECRET = b"a secret of the cluster"
 PAYLOAD_SECRET = bytes(32)
 NOW = 1_700_000_000_000
 SHARDS = 4
+CODEC = EventCodec(Registry(EVENT_CLASSES), PlainSealing())
+"""As every node has it; making one takes 20 ms."""
 WAIT_S = 10.0
 """A test that waits longer has failed."""
 FAST_NODE = NodeSettings(flush_pace_ms=0.0, resend_first_ms=0.01, resend_max_ms=0.1)
@@ -62,11 +64,6 @@ class NoTimeline:
         return None
 
 
-def codec() -> EventCodec:
-    """As every node has it."""
-    return EventCodec(Registry(EVENT_CLASSES), PlainSealing())
-
-
 class Owner:
     """A node with its desk and its server."""
 
@@ -76,7 +73,7 @@ class Owner:
         self.name = name
         self.log = log
         self.bus = Bus()
-        self.node = Node(log, codec(), self.bus, lambda: NOW, node, name=name)
+        self.node = Node(log, CODEC, self.bus, lambda: NOW, node, name=name)
         self.desk = Desk(self.node, PAYLOAD_SECRET, NoTimeline())
         self.rpc = rpc
         self.server: CommandServer | None = None
@@ -166,7 +163,7 @@ async def face(
         identity=Identity(name, log.log_id, log.shard_count),
         incarnation=new_incarnation(),
         secret=secret,
-        codec=codec(),
+        codec=CODEC,
         settings=rpc,
         chance=chance,
         tls=tls,

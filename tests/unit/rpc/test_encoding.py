@@ -41,10 +41,9 @@ from gateways.rpc.encoding import (
     result_of,
 )
 from gateways.rpc.generated import minutebook_pb2 as pb
-from tests.contract.command_house import codec
+from tests.contract.command_house import CODEC
 from tests.unit.test_golden import SAMPLES
 
-CODEC = codec()
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -56,10 +55,9 @@ def through(result: Result) -> Result:
 def read(data: bytes) -> str:
     """What becomes of bytes that say they are a command: `command`, or the code of the refusal."""
     try:
-        command = command_of(data)
+        return type(command_of(data)).__base__.__name__.lower()  # type: ignore[union-attr] # it has one
     except Problem as problem:
         return problem.code
-    return "command" if isinstance(command, Command) else "nothing"
 
 
 def seen(problem: Result) -> tuple[object, ...]:
