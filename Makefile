@@ -18,7 +18,7 @@ SLOW := slow or e2e or crash or services
 
 .PHONY: help
 help: ## List these words.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: install
 install: $(STAMP) ## Build .venv from requirements.lock (done again only when that changed).
@@ -36,6 +36,14 @@ $(STAMP): requirements.lock pyproject.toml
 run: install ## Start a server; open the address it prints in two browser tabs.
 	@echo "Starting Minutebook: open the address below in two browser tabs (Ctrl-C stops it)."
 	@exec $(BIN)/minutebook serve $(ARGS)
+
+.PHONY: services-up
+services-up: install ## Start real MongoDB, Kafka and Redis without Docker; `ARGS="--nodes 3"` for three of each.
+	@$(BIN)/python -m docker.local up $(ARGS)
+
+.PHONY: services-down
+services-down: install ## Stop them; their data stay, unless with `ARGS=--wipe`.
+	@$(BIN)/python -m docker.local down $(ARGS)
 
 .PHONY: test
 test: install ## Every test: the fast ones first, then the slow ones.

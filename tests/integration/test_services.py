@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import select
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,9 +17,12 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from pymongo import AsyncMongoClient, WriteConcern
 
+from docker.local.failures import ServicesError
+from docker.local.folders import ROOT
 from docker.local.kafka import KafkaCluster
 from docker.local.mongodb import MongoReplicaSet
 from docker.local.redis import DURABLE, RedisServers
+from docker.local.supervisor import description, down, up
 
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -129,6 +136,79 @@ def test_a_paused_server_keeps_silent_until_resumed(tmp_path: Path) -> None:
         assert not node.answers()
         node.resume()
         node.await_ready()
+
+
+# --- whose end is theirs ---------------------------------------------------------------------------
+
+START_AND_STAY = """
+import sys, threading
+from pathlib import Path
+from docker.local.redis import RedisServers
+with RedisServers(Path(sys.argv[1])) as servers:
+    print(servers.nodes[0].pid, flush=True)
+    threading.Event().wait()
+"""
+END_MS_MAX = 20_000
+
+
+def await_end(pid: int) -> None:
+    """Wait until the process has ended."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        poll = select.poll()
+        poll.register(handle, select.POLLIN)
+        assert poll.poll(END_MS_MAX), f"process {pid} lives on"
+    finally:
+        os.close(handle)
+
+
+def test_servers_end_with_the_killed_process_that_started_them(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", START_AND_STAY, str(tmp_path / "redis")]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as starter:
+        assert starter.stdout is not None
+        server = int(starter.stdout.readline())
+        starter.kill()
+    await_end(server)
+
+
+def test_servers_in_the_background_end_with_their_owner_and_leave_nothing(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as owner:
+        running = up(tmp_path / "run", 1, ["redis"], owner=owner.pid)
+        assert up(tmp_path / "run", 1, ["redis"], owner=owner.pid) == running
+        with pytest.raises(ServicesError, match="Other servers run"):
+            up(tmp_path / "run", 3, ["redis"])
+        owner.kill()
+    await_end(running["nodes"][0]["pid"])
+    await_end(running["supervisor"])
+    assert not (tmp_path / "run").exists()
+
+
+def test_up_and_down_keep_ports_and_data(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    first = up(folder, 1, ["mongodb"])
+    try:
+        assert description(folder) == first
+    finally:
+        assert down(folder)
+    assert description(folder) is None
+    await_end(first["nodes"][0]["pid"])
+    try:
+        assert up(folder, 1, ["mongodb"])["mongodb"] == first["mongodb"]
+    finally:
+        assert down(folder, wipe=True)
+    assert not folder.exists()
+    assert not down(folder)
+
+
+def test_a_server_that_cannot_start_is_told_with_its_last_words(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ServicesError, match=r"Redis on .* ended instead of serving(.|\n)*no-such-option"),
+        RedisServers(tmp_path / "redis", options=("--no-such-option", "1")),
+    ):
+        raise AssertionError("it started")
 
 
 # --- three of each ---------------------------------------------------------------------------------
