@@ -13,16 +13,18 @@ from docker.local.failures import ServicesError
 HOST = "127.0.0.1"
 # Below those that systems give to connections (from 32,768 on): one of these may be taken while its server is down.
 PORTS = range(15_000, 32_000)
+DRAWS_MAX = 1_000
 
 
 def free_port() -> int:
     """A port that nobody listens on now."""
     draw = random.SystemRandom()
-    for port in draw.sample(PORTS, len(PORTS)):
+    for _ in range(DRAWS_MAX):
+        port = draw.choice(PORTS)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind((HOST, port))
             return port
-    raise ServicesError(f"No port between {PORTS.start} and {PORTS.stop} is free.")
+    raise ServicesError(f"No free port between {PORTS.start} and {PORTS.stop} was found.")
 
 
 def ports_of(folder: Path, count: int) -> list[int]:
