@@ -11,7 +11,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from eventlog.carrier import CarrierUnavailableError
-from eventlog.kafka_driver import KafkaSettings, asked, reaching
+from eventlog.kafka_driver import asked, part_from, reaching
+from eventlog.kafka_settings import KafkaSettings
 
 _NO_ERROR = 0
 _UNKNOWN_TOPIC = 3
@@ -49,7 +50,7 @@ class KafkaAdmin:
             await reaching(settings, client.start())
             yield cls(client)
         finally:
-            await client.close()
+            await part_from(client)
 
     async def brokers(self) -> int:
         """How many brokers there are now."""

@@ -13,80 +13,30 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import aiokafka
-import msgspec
 import structlog
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import KafkaError
 from typing_extensions import override
 
 from eventlog.carrier import CarriedRecord, CarrierUnavailableError, Listener
+from eventlog.kafka_settings import KafkaSettings, consumer_options, producer_options
+
+__all__ = [
+    "KafkaReader",
+    "KafkaSender",
+    "KafkaSettings",
+    "KafkaSource",
+    "asked",
+    "part_from",
+    "reaching",
+    "reader",
+]
 
 _log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
-BATCH_BYTES_MAX = 256 * 1024
-"""A batch is closed above that; a single larger record goes alone."""
-FETCH_BYTES_MAX = 8 * 1024 * 1024
 CLOSE_TIMEOUT_S = 10.0
 """More than a request takes: the client waits for the ones in flight."""
-
-
-class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How to reach Kafka, and how long to wait for it.
-
-    `request_timeout_ms` bounds one request, `send_timeout_ms` a batch with all its repetitions inside the client.
-    """
-
-    bootstrap: str
-    client_id: str = "minutebook"
-    request_timeout_ms: int = 5_000
-    send_timeout_ms: int = 15_000
-    retry_back_off_ms: int = 100
-    metadata_age_ms_max: int = 60_000
-    session_timeout_ms: int = 10_000
-    heartbeat_ms: int = 3_000
-    poll_interval_ms_max: int = 300_000
-
-
-def producer_options(settings: KafkaSettings) -> dict[str, Any]:
-    """Every option of the producer that is not left to the client."""
-    return {
-        "bootstrap_servers": settings.bootstrap,
-        "client_id": settings.client_id,
-        "acks": "all",
-        # Its batches carry numbers, so a repetition inside the client is no duplicate; and one batch per partition is in
-        # flight, so none overtakes another.
-        "enable_idempotence": True,
-        # We hand over closed batches; waiting for more would only delay them.
-        "linger_ms": 0,
-        "max_batch_size": BATCH_BYTES_MAX,
-        "request_timeout_ms": settings.request_timeout_ms,
-        "retry_backoff_ms": settings.retry_back_off_ms,
-        "metadata_max_age_ms": settings.metadata_age_ms_max,
-    }
-
-
-def consumer_options(settings: KafkaSettings, group: str | None) -> dict[str, Any]:
-    """Every option of a consumer that is not left to the client."""
-    return {
-        "bootstrap_servers": settings.bootstrap,
-        "client_id": settings.client_id,
-        "group_id": group,
-        "enable_auto_commit": False,
-        "auto_offset_reset": "earliest",
-        # Nobody of ours writes in transactions; somebody else's unfinished one must not hold the topic up for ever, but
-        # what it has aborted is nothing.
-        "isolation_level": "read_committed",
-        "check_crcs": True,
-        "fetch_max_bytes": FETCH_BYTES_MAX,
-        "max_partition_fetch_bytes": FETCH_BYTES_MAX,
-        "request_timeout_ms": settings.request_timeout_ms,
-        "retry_backoff_ms": settings.retry_back_off_ms,
-        "metadata_max_age_ms": settings.metadata_age_ms_max,
-        "session_timeout_ms": settings.session_timeout_ms,
-        "heartbeat_interval_ms": settings.heartbeat_ms,
-        "max_poll_interval_ms": settings.poll_interval_ms_max,
-    }
 
 
 class KafkaSender:
@@ -104,6 +54,8 @@ class KafkaSender:
         self._partitions = partitions
         self._prepare = prepare
         self._producer: Any = None
+        self._given_up: asyncio.Future[None] | None = None
+        """Done when the producer is abandoned, for those who wait for a batch of it."""
 
     @property
     def partitions(self) -> int:
@@ -133,25 +85,29 @@ class KafkaSender:
                 await reaching(self._settings, producer.start())
                 await reaching(self._settings, producer.partitions_for(self._topic))
             except BaseException:
-                await _shut(producer)
+                await _drop(producer)
                 raise
             self._producer = producer
+            self._given_up = asyncio.get_running_loop().create_future()
         async with reader(self._settings, self._topic, self._partitions) as found:
             return await found.ends()
 
     async def send(self, partition: int, records: Sequence[CarriedRecord]) -> int:
         """See the port. Cancelled, the batch goes on inside the client until it is abandoned."""
-        producer = self._producer
-        if producer is None:
+        producer, given_up = self._producer, self._given_up
+        if producer is None or given_up is None:
             raise CarrierUnavailableError("the sender is not started")
         first = -1
         timeout_s = self._settings.send_timeout_ms / 1_000
         try:
             async with asyncio.timeout(timeout_s):
                 for batch in _batches(producer, records):
-                    future = await producer.send_batch(batch, self._topic, partition=partition)
-                    told = await future
-                    first = told.offset if first < 0 else first
+                    sent = await producer.send_batch(batch, self._topic, partition=partition)
+                    sent.add_done_callback(_look_at)
+                    await asyncio.wait((sent, given_up), return_when=asyncio.FIRST_COMPLETED)
+                    if not sent.done():
+                        raise CarrierUnavailableError("the batch was abandoned")
+                    first = sent.result().offset if first < 0 else first
         except TimeoutError:
             raise CarrierUnavailableError(f"Kafka did not answer in {timeout_s:g} s") from None
         except (KafkaError, AssertionError) as error:
@@ -164,10 +120,11 @@ class KafkaSender:
     async def abandon(self) -> None:
         """See the port."""
         producer, self._producer = self._producer, None
+        given_up, self._given_up = self._given_up, None
+        if given_up is not None and not given_up.done():
+            given_up.set_result(None)
         if producer is not None:
-            # An idempotent producer repeats its batches for ever; without this it would flush them before it stops.
-            producer._message_accumulator.fail_all(KafkaError("abandoned"))
-            await _shut(producer)
+            await _drop(producer)
 
     async def close(self) -> None:
         """See the port."""
@@ -364,12 +321,46 @@ async def reaching(settings: KafkaSettings, connecting: Awaitable[T]) -> T:
         raise CarrierUnavailableError(f"{advice} ({type(error).__name__})") from error
 
 
-async def _shut(client: Any) -> None:
-    """Stop a producer or consumer; what cannot be said to a broker in time is left unsaid."""
+def _look_at(sent: asyncio.Future[Any]) -> None:
+    """A batch that nobody waits for any more may fail without a word in the log."""
+    if not sent.cancelled():
+        sent.exception()
+
+
+async def _drop(producer: Any) -> None:
+    """Stop a producer without what it was about to send: an idempotent one would repeat that for ever first.
+
+    It ends the requests in flight, each of which is answered, refused or timed out soon.
+    """
+    producer._closed = True
+    sending = producer._sender.sender_task
+    if sending is not None:
+        sending.cancel()
+        done, _ = await asyncio.wait((sending,), timeout=CLOSE_TIMEOUT_S)
+        if not done:
+            _log.warning("a Kafka producer was not stopped in order")
+            sending.cancel()
+    await part_from(producer.client)
+
+
+async def part_from(client: Any) -> None:
+    """Close a client's connections, in time.
+
+    Its task for metadata can miss a cancellation (a race in `asyncio.wait_for` before Python 3.12) and would be waited for
+    without end; the second cancellation, after the time-out, reaches it.
+    """
     try:
         async with asyncio.timeout(CLOSE_TIMEOUT_S):
-            await client.stop()
+            await client.close()
+    except TimeoutError:
+        _log.warning("connections to Kafka were not closed in order")
+
+
+async def _shut(consumer: Any) -> None:
+    """Stop a consumer; what cannot be said to a broker in time is left unsaid."""
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await consumer.stop()
     except (TimeoutError, KafkaError) as error:
-        _log.warning("a Kafka client was not stopped in order", error=type(error).__name__)
-        connections = client.client if isinstance(client, aiokafka.AIOKafkaProducer) else client._client
-        await connections.close()
+        _log.warning("a Kafka consumer was not stopped in order", error=type(error).__name__)
+        await part_from(consumer._client)

@@ -85,7 +85,7 @@ def carried_of(record: CarriedRecord) -> Carried:
         raise ForgedRecordError("a record without a value")
     try:
         frame = decode_frame(record.value)
-        commit = _commit_of(frame, record.value)
+        commit = commit_of(frame, record.value)
         previous = bytes.fromhex(frame.previous)
         kinds = [_Kind(event.type, event.schema, event.trace_id) for event in frame.events]
         expected = _headers(commit, frame.log_id, kinds)
@@ -100,7 +100,8 @@ def carried_of(record: CarriedRecord) -> Carried:
     return Carried(commit, frame.log_id, previous)
 
 
-def _commit_of(frame: StoredFrame, value: bytes) -> Commit:
+def commit_of(frame: StoredFrame, value: bytes) -> Commit:
+    """The commit of a decoded frame and its bytes. Raises ValueError for a key that is not hexadecimal."""
     return Commit(
         frame.shard,
         frame.position,

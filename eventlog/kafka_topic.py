@@ -9,7 +9,7 @@ import msgspec
 
 from eventlog.carrier import CarrierUnavailableError, TopicMismatchError
 from eventlog.kafka_admin import KafkaAdmin, TopicExistsError, TopicFacts
-from eventlog.kafka_driver import BATCH_BYTES_MAX, KafkaSettings
+from eventlog.kafka_settings import BATCH_BYTES_MAX, KafkaSettings
 from eventlog.record import FRAME_BYTES_MAX
 
 TOPIC_PREFIX = "minutebook"
