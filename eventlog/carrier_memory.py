@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 import msgspec
 
@@ -153,3 +153,21 @@ class MemorySource:
         """See the port."""
         self._listener = None
         self._next.clear()
+
+
+class MemoryReader:
+    """Reads partitions to their end, as `kafka_driver.KafkaReader` does; `page` records at a time."""
+
+    def __init__(self, carrier: MemoryCarrier, page: int = 7) -> None:
+        self._carrier = carrier
+        self._page = page
+
+    async def ends(self) -> Mapping[int, int]:
+        """The offset behind the last record of each partition."""
+        return {number: len(held) for number, held in enumerate(self._carrier.records)}
+
+    async def records(self, partition: int) -> AsyncIterator[Sequence[CarriedRecord]]:
+        """A partition's records, in lists."""
+        held = tuple(self._carrier.records[partition])
+        for start in range(0, len(held), self._page):
+            yield held[start : start + self._page]
