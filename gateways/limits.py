@@ -1,10 +1,14 @@
-"""Rate limits: token buckets by name, in memory, with an injected clock and a bound on their number."""
+"""Rate limits: token buckets by name, with an injected clock and a bound on their number.
+
+What guards passwords and registrations is shared by all gateways (`SharedLimiter`); what guards a gateway's own time is its own.
+"""
 
 from __future__ import annotations
 
 import math
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 
@@ -86,6 +90,29 @@ class Limiter:
         return len(self._buckets)
 
 
+class SharedLimiter(Protocol):
+    """Buckets of one rate by key that several processes may share."""
+
+    async def take(self, key: str) -> float:
+        """Seconds to wait for a token of `key`, 0.0 if one was taken. Cancellation may have taken one."""
+        ...
+
+
+class LocalLimiter:
+    """`SharedLimiter` of one process."""
+
+    def __init__(self, rate: Rate, monotonic_s: Callable[[], float]) -> None:
+        self._limiter = Limiter(rate, monotonic_s)
+
+    async def take(self, key: str) -> float:
+        """See the port."""
+        return self._limiter.take(key)
+
+
+Share = Callable[[str, Rate], SharedLimiter]
+"""Makes the shared buckets of a name and a rate."""
+
+
 def per_minute(count: int) -> Rate:
     """`count` at once, and as many again over each minute."""
     return Rate(count / 60, count)
@@ -94,24 +121,27 @@ def per_minute(count: int) -> Rate:
 class RateLimits:
     """The limits of the REST face. Each call takes a token or raises `rate_limited` with the time to wait."""
 
-    def __init__(self, settings: LimitSettings, monotonic_s: Callable[[], float]) -> None:
+    def __init__(
+        self, settings: LimitSettings, monotonic_s: Callable[[], float], share: Share | None = None
+    ) -> None:
         self.settings = settings
-        self._registrations = Limiter(per_minute(settings.registrations_per_min_address), monotonic_s)
-        self._logins_user = Limiter(per_minute(settings.logins_per_min_user), monotonic_s)
-        self._logins_address = Limiter(per_minute(settings.logins_per_min_address), monotonic_s)
+        share = share or (lambda _, rate: LocalLimiter(rate, monotonic_s))
+        self._registrations = share("registrations", per_minute(settings.registrations_per_min_address))
+        self._logins_user = share("logins_user", per_minute(settings.logins_per_min_user))
+        self._logins_address = share("logins_address", per_minute(settings.logins_per_min_address))
         self._rest_user = Limiter(Rate(settings.rest_per_s_user, settings.rest_burst_user), monotonic_s)
         self._rest_address = Limiter(
             Rate(settings.rest_per_s_address, settings.rest_burst_address), monotonic_s
         )
 
-    def registration(self, address: str) -> None:
+    async def registration(self, address: str) -> None:
         """One registration from an address."""
-        self._take(self._registrations, address)
+        await self._take_shared(self._registrations, address)
 
-    def login(self, tenant: str, user_id: str, address: str) -> None:
+    async def login(self, tenant: str, user_id: str, address: str) -> None:
         """One try to log in; counted for the address and for the user, known or not."""
-        self._take(self._logins_address, address)
-        self._take(self._logins_user, f"{tenant}/{user_id}")
+        await self._take_shared(self._logins_address, address)
+        await self._take_shared(self._logins_user, f"{tenant}/{user_id}")
 
     def rest(self, tenant: str, user_id: str) -> None:
         """One REST call of an authenticated user."""
@@ -121,9 +151,15 @@ class RateLimits:
         """One REST call without a valid token, so that guessing tokens is slow."""
         self._take(self._rest_address, address)
 
+    async def _take_shared(self, limiter: SharedLimiter, key: str) -> None:
+        if self.settings.enabled:
+            _refuse_until(await limiter.take(key))
+
     def _take(self, limiter: Limiter, key: str) -> None:
-        if not self.settings.enabled:
-            return
-        wait_s = limiter.take(key)
-        if wait_s > 0:
-            raise Problem("rate_limited", "too many calls", retry_after_ms=math.ceil(wait_s * 1000))
+        if self.settings.enabled:
+            _refuse_until(limiter.take(key))
+
+
+def _refuse_until(wait_s: float) -> None:
+    if wait_s > 0:
+        raise Problem("rate_limited", "too many calls", retry_after_ms=math.ceil(wait_s * 1000))

@@ -35,7 +35,7 @@ from eventlog.snapshots import SqliteSnapshots
 from eventlog.sqlite import SqliteLog
 from eventlog.sqlite_secrets import SqliteSecrets
 from gateways.limits import RateLimits
-from gateways.presence import Presence
+from gateways.presence import MemoryPresence, Presence
 from gateways.rest.app import build_app
 from gateways.rest.services import RestServices, RestSettings
 from gateways.rest.signatures import SignedCalls
@@ -189,7 +189,7 @@ async def _gateway(
     sessions = Sessions(AccessTokens(await _server_key(store, "access-token")), desk, bus, now_ms)
     stack.callback(sessions.close)
     app_keys = AppKeys(desk, store, now_ms)
-    presence = Presence(now_ms)
+    presence: Presence = MemoryPresence(now_ms)
     limits, bounds = settings.limit_settings(), settings.node_settings().limits
     socket_desk, pusher = _socket_side(settings, log, bus, desk, marks, sessions, views, presence, stack)
     stopping = asyncio.Event()

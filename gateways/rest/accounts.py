@@ -39,7 +39,7 @@ async def register_user(call: Changing, body: bodies.RegisterUser) -> Response:
     A call signed by the tenant may leave the password out; then only the tenant opens sessions for the user.
     """
     if call.app_key is None:
-        call.services.limits.registration(call.address)
+        await call.services.limits.registration(call.address)
         if not call.services.settings.registration_open:
             raise Problem("forbidden", "registration is closed")
         if body.password is None:
@@ -82,7 +82,7 @@ def _granted(call: Call, grant: Grant, status: int = 201) -> Response:
 )
 async def open_session(call: Plain, body: bodies.OpenSession) -> Response:
     """Log in. A new session of the same device ends the old one."""
-    call.services.limits.login(call.tenant, body.user_id, call.address)
+    await call.services.limits.login(call.tenant, body.user_id, call.address)
     device = Device(device_id=body.device_id, device_kind=body.device_kind, device_name=body.device_name)
     return _granted(
         call, await call.services.accounts.log_in(call.tenant, body.user_id, body.password, device)
@@ -164,7 +164,7 @@ async def end_session(call: Changing, session_id: IdPath) -> Response:
 )
 async def change_password(call: Changing, body: bodies.ChangePassword) -> Response:
     """Another password; every other session ends."""
-    call.services.limits.login(call.caller.tenant, call.user_id, call.address)
+    await call.services.limits.login(call.caller.tenant, call.user_id, call.address)
     answer = await call.services.accounts.change_password(
         call.caller, body.old_password, body.new_password, call.keyed(None)
     )
@@ -225,6 +225,6 @@ def profile_change(profile: dict[str, Any], answer: Answer) -> dict[str, Any]:
 @router.delete("/users/me", responses=answers.CHANGE, operation_id="erase_user", response_model=None)
 async def erase_user(call: Plain, body: bodies.DeleteUser) -> NoReturn:
     """Erasure is not built yet: `unavailable` once the password has been checked."""
-    call.services.limits.login(call.caller.tenant, call.user_id, call.address)
+    await call.services.limits.login(call.caller.tenant, call.user_id, call.address)
     await call.services.accounts.check_own_password(call.caller, body.password)
     raise Problem("unavailable", "erasure is not available yet")

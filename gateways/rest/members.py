@@ -36,13 +36,14 @@ async def list_members(
     """The members."""
     access = await access_to(call, group_of(group_id))
     page = await call.services.views.timeline.members(access, limit=limit, cursor=cursor)
-    return call.page(_with_presence(call, page))
+    return call.page(await _with_presence(call, page))
 
 
-def _with_presence(call: Call, page: Page) -> Page:
+async def _with_presence(call: Call, page: Page) -> Page:
     rows = [_decode_row(bytes(row)) for row in page.data]
     user_ids = [msgspec.json.decode(bytes(row["user_id"]), type=str) for row in rows]
-    online = {row.user_id: row.online for row in call.services.presence.of(call.caller.tenant, user_ids)}
+    known = await call.services.presence.of(call.caller.tenant, user_ids)
+    online = {row.user_id: row.online for row in known}
     for user_id, row in zip(user_ids, rows, strict=True):
         row["online"] = msgspec.Raw(b"true" if online.get(user_id) else b"false")
     return Page([msgspec.Raw(msgspec.json.encode(row)) for row in rows], page.next)
@@ -60,8 +61,8 @@ async def get_member(call: Reading, group_id: IdPath, user_id: UserPath) -> Resp
     row = await call.services.views.timeline.member(access, user_id)
     if row is None:
         raise Problem("not_found")
-    online = call.services.presence.of(call.caller.tenant, [user_id])[0].online
-    return call.answer(msgspec.to_builtins(row) | {"online": online})
+    (known,) = await call.services.presence.of(call.caller.tenant, [user_id])
+    return call.answer(msgspec.to_builtins(row) | {"online": known.online})
 
 
 @router.post(

@@ -123,6 +123,6 @@ async def list_presence(
     for user_id in wanted:
         text.user_id("users", user_id)
     visible = await call.services.views.sight.visible(call.caller.tenant, call.user_id, wanted)
-    rows = call.services.presence.of(call.caller.tenant, visible)
+    rows = await call.services.presence.of(call.caller.tenant, visible)
     number = {user_id: index for index, user_id in enumerate(wanted)}
     return call.part("presence", [((number[row.user_id], ""), row) for row in rows], limit, cursor)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -42,6 +43,7 @@ class Hints:
         self._numbers = InboxNumbers(desk)
         self._received: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._watchers: dict[tuple[str, str], dict[SocketSession, None]] = {}
+        self._presence_turn = asyncio.Lock()
         self._closed = False
 
     def close(self) -> None:
@@ -121,10 +123,11 @@ class Hints:
         visible = await self._desk.views.sight.visible(
             tenant, session.user[1], tuple(dict.fromkeys(op.users))
         )
+        frames = await self._presence_frames(tenant, visible)
         if session.ended or session.presence_users is not wanted:
             return  # A later list has replaced this one.
-        for user_id in visible:
-            session.hint(self._presence_frame(tenant, user_id))
+        for frame in frames:
+            session.hint(frame)
 
     def presence_changed(self, tenant: str, user_id: str) -> None:
         """Somebody came or went: tell those who watch and may know."""
@@ -136,14 +139,20 @@ class Hints:
         await self._desk.views.caught_up(self._desk.head_positions())
         askers = dict.fromkeys(session.user[1] for session in watchers)
         visible = frozenset(await self._desk.views.sight.visible(tenant, user_id, tuple(askers)))
-        for session in watchers:
-            if session.user[1] in visible and user_id in session.presence_users:
-                # As it stands now: two changes may overtake each other on their way here, the last word is the same.
-                session.hint(self._presence_frame(tenant, user_id))
+        # As it stands now, one after the other: two changes may overtake each other on their way here, the last word is the same.
+        async with self._presence_turn:
+            (frame,) = await self._presence_frames(tenant, [user_id])
+            for session in watchers:
+                if session.user[1] in visible and user_id in session.presence_users:
+                    session.hint(frame)
 
-    def _presence_frame(self, tenant: str, user_id: str) -> bytes:
-        row = msgspec.to_builtins(self._desk.presence.row(tenant, user_id))
-        return self.frame({"op": "presence", "last_seen": None, **row})
+    async def _presence_frames(self, tenant: str, user_ids: Sequence[str]) -> list[bytes]:
+        rows = await self._desk.presence.of(tenant, user_ids)
+        return [self.frame({"op": "presence", "last_seen": None, **msgspec.to_builtins(row)}) for row in rows]
+
+    def watched(self) -> list[tuple[str, str]]:
+        """Whose presence somebody here follows."""
+        return list(self._watchers)
 
     def _unwatch(self, session: SocketSession) -> None:
         tenant = session.user[0]

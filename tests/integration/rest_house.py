@@ -31,7 +31,7 @@ from eventlog.sealing import PlainSealing
 from eventlog.secrets import MemorySecrets
 from eventlog.sqlite import SqliteLog
 from gateways.limits import LimitSettings, RateLimits
-from gateways.presence import Presence
+from gateways.presence import MemoryPresence
 from gateways.rest.app import build_app
 from gateways.rest.services import RestServices, RestSettings
 from gateways.rest.signatures import SignedCalls, signature_of
@@ -246,7 +246,7 @@ async def house(
             sessions=sessions,
             signed_calls=SignedCalls(built.app_keys, clock.now_ms),
             limits=RateLimits(limits or LimitSettings(enabled=False), clock.monotonic_s),
-            presence=Presence(clock.now_ms),
+            presence=MemoryPresence(clock.now_ms),
             settings=settings or RestSettings(shard_count=SHARDS),
             server_secret=SECRET,
             now_ms=clock.now_ms,

@@ -49,23 +49,23 @@ def test_a_clock_that_goes_back_gives_nothing() -> None:
     assert limiter.take("a") == pytest.approx(1.0)
 
 
-def test_refusals_say_when_to_come_again() -> None:
+async def test_refusals_say_when_to_come_again() -> None:
     clock = Clock()
     limits = RateLimits(LimitSettings(registrations_per_min_address=1), clock.monotonic_s)
-    limits.registration("10.0.0.1")
+    await limits.registration("10.0.0.1")
     with pytest.raises(Problem) as refused:
-        limits.registration("10.0.0.1")
+        await limits.registration("10.0.0.1")
     assert (refused.value.code, refused.value.retry_after_ms) == ("rate_limited", 60_000)
-    limits.registration("10.0.0.2")
+    await limits.registration("10.0.0.2")
 
 
-def test_log_ins_are_limited_by_user_too() -> None:
+async def test_log_ins_are_limited_by_user_too() -> None:
     limits = RateLimits(LimitSettings(logins_per_min_user=2), Clock().monotonic_s)
-    limits.login("default", "ann", "10.0.0.1")
-    limits.login("default", "ann", "10.0.0.2")
+    await limits.login("default", "ann", "10.0.0.1")
+    await limits.login("default", "ann", "10.0.0.2")
     with pytest.raises(Problem, match="rate_limited"):
-        limits.login("default", "ann", "10.0.0.3")
-    limits.login("other", "ann", "10.0.0.3")
+        await limits.login("default", "ann", "10.0.0.3")
+    await limits.login("other", "ann", "10.0.0.3")
 
 
 def test_off_is_off() -> None:

@@ -1,0 +1,124 @@
+"""The connection to Redis: the only module that knows redis-py.
+
+Redis holds what may be lost at any moment: leases, buckets, bells. So nothing is retried, every wait is bounded, and every failure
+is one error that the callers have an answer to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import redis.asyncio as redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.commands.core import AsyncScript
+from redis.exceptions import RedisError
+
+TIMEOUT_S = 1.0
+"""For a connection and for an answer; who waits longer than that for a hint does better without it."""
+CONNECTIONS_MAX = 32
+CALLS_PER_PIPELINE = 500
+BELLS_WAIT_S = 1.0
+OLDEST_MAJOR_VERSION = 6
+
+Value = bytes | str | int | float
+
+
+class FastStoreUnavailableError(Exception):
+    """Redis cannot be reached, is too slow, or refuses."""
+
+
+class FastStore:
+    """One Redis. `prefix` parts one installation from another on it."""
+
+    def __init__(self, client: redis.Redis, prefix: str) -> None:
+        self._client = client
+        self.prefix = prefix
+        self._scripts: dict[str, AsyncScript] = {}
+
+    @classmethod
+    async def open(cls, url: str, prefix: str) -> FastStore:
+        """Connect and look at the version. Raises FastStoreUnavailableError, with what to do."""
+        try:
+            client = redis.Redis.from_url(
+                url,
+                socket_timeout=TIMEOUT_S,
+                socket_connect_timeout=TIMEOUT_S,
+                max_connections=CONNECTIONS_MAX,
+                retry=Retry(NoBackoff(), 0),
+            )
+        except ValueError as error:
+            raise FastStoreUnavailableError(f"redis_url is no address of a Redis: {error}") from error
+        store = cls(client, prefix)
+        try:
+            info = await client.info("server")
+        except (RedisError, OSError, ValueError) as error:
+            await store.close()
+            raise FastStoreUnavailableError(
+                f"Redis does not answer ({type(error).__name__}): check the address and the password in redis_url"
+            ) from error
+        version = str(info.get("redis_version", "0"))
+        if int(version.split(".", maxsplit=1)[0]) < OLDEST_MAJOR_VERSION:
+            await store.close()
+            raise FastStoreUnavailableError(
+                f"Redis {version} is too old: {OLDEST_MAJOR_VERSION}.0 or newer is needed"
+            )
+        return store
+
+    def key(self, kind: str, name: str) -> str:
+        """A key of this installation. Everything of one name lies in one slot of a cluster."""
+        return f"{self.prefix}:{kind}:{{{name}}}"
+
+    async def run(self, script: str, calls: Sequence[tuple[Sequence[str], Sequence[Value]]]) -> list[Any]:
+        """Run a Lua script once for each (keys, arguments), in order; the answers in that order.
+
+        Raises FastStoreUnavailableError; then any beginning of the calls may have happened.
+        """
+        answers: list[Any] = []
+        registered = self._scripts.get(script)
+        if registered is None:
+            registered = self._scripts[script] = self._client.register_script(script)
+        try:
+            for first in range(0, len(calls), CALLS_PER_PIPELINE):
+                async with self._client.pipeline(transaction=False) as pipeline:
+                    for keys, arguments in calls[first : first + CALLS_PER_PIPELINE]:
+                        await registered(keys, arguments, client=pipeline)
+                    answers += await pipeline.execute()
+        except (RedisError, OSError) as error:
+            raise FastStoreUnavailableError(type(error).__name__) from error
+        return answers
+
+    async def ring(self, channel: str, text: str) -> None:
+        """Tell all who listen now. Raises FastStoreUnavailableError."""
+        try:
+            await self._client.publish(f"{self.prefix}:{channel}", text)
+        except (RedisError, OSError) as error:
+            raise FastStoreUnavailableError(type(error).__name__) from error
+
+    @asynccontextmanager
+    async def bells(self, channel: str) -> AsyncIterator[AsyncIterator[str | None]]:
+        """What is rung after the first answer, which is None, as are others when nothing was rung for a while.
+
+        Raises FastStoreUnavailableError, also later.
+        """
+        listening = self._client.pubsub()
+        try:
+            await listening.subscribe(f"{self.prefix}:{channel}")
+            yield _heard(listening)
+        except (RedisError, OSError) as error:
+            raise FastStoreUnavailableError(type(error).__name__) from error
+        finally:
+            await listening.aclose()  # type: ignore[no-untyped-call]
+
+    async def close(self) -> None:
+        """Close all connections. Idempotent."""
+        await self._client.aclose()
+
+
+async def _heard(listening: Any) -> AsyncIterator[str | None]:
+    while True:
+        message = await listening.get_message(timeout=BELLS_WAIT_S)
+        rung = message is not None and message["type"] == "message"
+        yield bytes(message["data"]).decode("utf-8", "replace") if rung else None
