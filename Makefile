@@ -76,11 +76,14 @@ format: install ## Format, and mend what can be mended by itself.
 bench: install ## Measure; every figure beside a reference from the same run (`ARGS=NAME` for one).
 	@$(BIN)/minutebook bench $(or $(ARGS),--all)
 
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(ARGS)
+
 .PHONY: lock
-lock: install ## Resolve requirements.lock anew (all extras that running and testing need).
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
-	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
-	  --extra cluster --extra dev $(ARGS) pyproject.toml --output-file requirements.lock
+lock: install ## Resolve the locks anew: all that running and testing need, and the parts that the image needs.
+	@$(LOCK) --extra cluster --extra dev pyproject.toml --output-file requirements.lock
+	@$(LOCK) --extra cluster --constraint requirements.lock pyproject.toml --output-file docker/requirements.lock
+	@echo hatchling | $(LOCK) --constraint requirements.lock - --output-file docker/build.lock
 
 .PHONY: clean
 clean: ## Remove .venv and every cache; data folders stay.
