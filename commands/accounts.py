@@ -11,8 +11,8 @@ from collections.abc import Callable
 import msgspec
 
 from commands.caller import Answer, Caller, Keyed
-from commands.desk import Desk
 from commands.passwords import Passwords, check_password
+from commands.port import CommandPort
 from commands.refresh import Refresh, RefreshReused, RefreshTokens
 from domain.errors import Problem
 from domain.streams import user_stream
@@ -65,7 +65,7 @@ class Accounts:
 
     def __init__(
         self,
-        desk: Desk,
+        desk: CommandPort,
         store: Secrets,
         passwords: Passwords,
         refresh: RefreshTokens,

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import msgspec
 
 from commands.caller import Answer, Caller, Keyed
-from commands.desk import Desk
+from commands.port import CommandPort
 from domain.errors import Problem
 from domain.inbox import SYSTEM
 from domain.tenant import AppKey, CreateAppKey, CreateTenant, RevokeAppKey, TenantState
@@ -34,7 +34,7 @@ _decode = msgspec.json.Decoder(StoredKey).decode
 class AppKeys:
     """Makes, ends and finds keys. Every call raises Problem."""
 
-    def __init__(self, desk: Desk, store: Secrets, now_ms: Callable[[], int]) -> None:
+    def __init__(self, desk: CommandPort, store: Secrets, now_ms: Callable[[], int]) -> None:
         self._desk = desk
         self._store = store
         self._now_ms = now_ms

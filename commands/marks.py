@@ -6,7 +6,7 @@ import asyncio
 from typing import Protocol
 
 from commands.caller import Answer, Caller, Keyed
-from commands.desk import Desk
+from commands.port import CommandPort
 from commands.tasks import TaskOwner
 from domain.errors import Problem
 from domain.inbox import MarkRead
@@ -41,7 +41,7 @@ class _Gathering:
 class ReadMarks:
     """Takes marks, checks them against the views, and writes them to the user's inbox stream."""
 
-    def __init__(self, desk: Desk, gate: MarkGate, gather_s: float = GATHER_S) -> None:
+    def __init__(self, desk: CommandPort, gate: MarkGate, gather_s: float = GATHER_S) -> None:
         self._desk = desk
         self._gate = gate
         self._gather_s = gather_s

@@ -12,7 +12,7 @@ from typing import Protocol
 import structlog
 
 from commands.caller import Answer, Caller, Keyed
-from commands.desk import Desk
+from commands.port import CommandPort
 from commands.tasks import TaskOwner
 from domain.direct import DirectBlocked, DirectUnblocked
 from domain.errors import Problem
@@ -57,7 +57,9 @@ class Checkpoint(Protocol):
 class Reactions:
     """A process manager. `start` after the node is open, `close` before it closes."""
 
-    def __init__(self, log: Log, codec: EventCodec, bus: Bus, desk: Desk, checkpoint: Checkpoint) -> None:
+    def __init__(
+        self, log: Log, codec: EventCodec, bus: Bus, desk: CommandPort, checkpoint: Checkpoint
+    ) -> None:
         self._log = log
         self._codec = codec
         self._desk = desk

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from commands.caller import Caller
-from commands.desk import Desk
+from commands.port import CommandPort
 from domain.streams import owner_of
 from domain.user import SessionEnd, UserSessionClosed, UserSessionOpened, UserState
 from eventlog.bus import Bus
@@ -43,7 +43,7 @@ class Sessions:
     def __init__(
         self,
         tokens: AccessTokens,
-        desk: Desk,
+        desk: CommandPort,
         bus: Bus,
         now_ms: Callable[[], int],
         *,

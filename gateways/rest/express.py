@@ -70,6 +70,8 @@ class Express:
         """Do it; `respond` is called at once or later. False: not plainly right, and nothing was done."""
         began_s = time.perf_counter()
         route = target.route
+        if route.needs_state and not self._desk.sees_hot:
+            return False
         try:
             head = self._head(headers)
             if head is None or not (head.media_type == b"application/json" if route.has_body else not body):

@@ -89,7 +89,7 @@ async def list_invites(
     call: ReadingState, group_id: IdPath, limit: Limit = PAGE_DEFAULT, cursor: Cursor = None
 ) -> Response:
     """The invites that can still be used; for admins and the owner."""
-    state = await call.services.desk.peek(call.caller.tenant, group_of(group_id))
+    state = await call.services.desk.peek_as(call.caller.tenant, group_of(group_id), call.user_id)
     assert isinstance(state, GroupState)
     member = state.members.get(call.user_id)
     if member is None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry
 
 from commands.accounts import Accounts
-from commands.desk import Desk
 from commands.marks import ReadMarks
+from commands.port import CommandPort
 from gateways.limits import RateLimits
 from gateways.presence import Presence
 from gateways.rest.edge import BODY_BYTES_MAX
@@ -45,7 +45,7 @@ class RestServices:
     `readiness` answers what is not ready, by name (empty: ready). `server_secret` derives invite codes.
     """
 
-    desk: Desk
+    desk: CommandPort
     views: Views
     read_marks: ReadMarks
     accounts: Accounts

@@ -13,7 +13,7 @@ import msgspec
 
 from commands.accounts import user_name
 from commands.caller import Answer, Caller, Keyed
-from commands.desk import Desk
+from commands.port import CommandPort
 from domain import text
 from domain.errors import Problem
 from domain.event import Command
@@ -46,7 +46,7 @@ class Order(NamedTuple):
 
 Read = Callable[[Caller, str, str | None, bytes], Order | None]
 """Takes caller, conversation, `Idempotency-Key` and body."""
-DataOf = Callable[[Desk, Caller, str, Answer], dict[str, Any]]
+DataOf = Callable[[CommandPort, Caller, str, Answer], dict[str, Any]]
 """Takes the desk, caller, conversation and the desk's answer. May raise Problem."""
 
 
@@ -59,6 +59,8 @@ class ShortRoute(NamedTuple):
     has_body: bool
     read: Read
     data_of: DataOf
+    needs_state: bool = False
+    """Whether the answer tells of a state that only the process of its owner has in memory."""
 
 
 class Target(NamedTuple):
@@ -143,15 +145,15 @@ def _rename(caller: Caller, _me: str, key: str | None, body: bytes) -> Order | N
     return Order(user_name(caller.user_id), ChangeProfile(name=given["name"]), keyed)
 
 
-def _sent(_desk: Desk, _caller: Caller, conversation_id: str, answer: Answer) -> dict[str, Any]:
+def _sent(_desk: CommandPort, _caller: Caller, conversation_id: str, answer: Answer) -> dict[str, Any]:
     return sent_data(conversation_id, answer)
 
 
-def _changed(_desk: Desk, _caller: Caller, conversation_id: str, answer: Answer) -> dict[str, Any]:
+def _changed(_desk: CommandPort, _caller: Caller, conversation_id: str, answer: Answer) -> dict[str, Any]:
     return change_answer(conversation_id, answer)
 
 
-def _profile(desk: Desk, caller: Caller, _me: str, answer: Answer) -> dict[str, Any]:
+def _profile(desk: CommandPort, caller: Caller, _me: str, answer: Answer) -> dict[str, Any]:
     state = desk.peek_hot(caller.tenant, user_name(caller.user_id))
     if not isinstance(state, UserState):  # evicted within this turn; the same key brings the answer
         raise Problem("unavailable", "try again", retry_after_ms=1_000)
@@ -163,7 +165,7 @@ _GROUP_ROUTES = (
     ShortRoute("POST", _ADD_ROUTE, 200, True, _add_members, _changed),
     ShortRoute("POST", _LEAVE_ROUTE, 200, False, _leave, _changed),
 )
-_RENAME = Target(ShortRoute("PATCH", _PROFILE_ROUTE, 200, True, _rename, _profile), ME)
+_RENAME = Target(ShortRoute("PATCH", _PROFILE_ROUTE, 200, True, _rename, _profile, needs_state=True), ME)
 
 
 def target_of(method: bytes, url: bytes) -> Target | None:

@@ -19,8 +19,9 @@ class RpcSettings(msgspec.Struct, frozen=True, kw_only=True):
     command_bytes_max: int = 512 * 1024
     message_bytes_max: int = 4 * 1024 * 1024
     """What gRPC takes at all."""
-    batch_pace_ms: float = 1.0
-    """From batch start to batch start; at once after an idle spell. A message costs 100 µs and more on each side, a command a tenth of it."""
+    batch_pace_ms: float = 4.0
+    """From batch start to batch start; at once after an idle spell. A message there and back costs 300 µs of CPU and more, however many
+    commands it carries. As long as an owner's flush pace: a batch then meets a flush that is due."""
     queue_commands: int = 20_000
     """Commands that a face holds for one owner, sent or not; more are refused as `overloaded`."""
     queue_bytes: int = 64 * 1024 * 1024

@@ -12,10 +12,9 @@ import msgspec
 import structlog
 
 from commands.caller import Answer, Caller, Keyed
-from commands.desk import Desk
 from commands.marks import ReadMarks
+from commands.port import CommandPort, Outline
 from commands.tasks import TaskOwner
-from domain.aggregates import State
 from domain.errors import Problem, invalid
 from domain.event import Command
 from domain.streams import qualified
@@ -63,7 +62,7 @@ class SocketDesk:
     def __init__(
         self,
         *,
-        desk: Desk,
+        desk: CommandPort,
         marks: ReadMarks,
         sessions: Sessions,
         views: Views,
@@ -237,9 +236,9 @@ class SocketDesk:
         self._tasks.start(_quietly(work, *args, **kwargs))
         return True
 
-    async def peek(self, tenant: str, conversation_id: str) -> State:
-        """The durable state of a conversation that is known to exist. Raises Problem."""
-        return await self._desk.peek(tenant, conversation_id)
+    async def outline(self, tenant: str, conversation_id: str) -> Outline:
+        """The outline of a conversation that is known to exist. Raises Problem."""
+        return await self._desk.outline(tenant, conversation_id)
 
     def release_slowly(self, session: SocketSession) -> None:
         """Let what a burst brought leave in portions."""

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from domain.direct import DirectState
 from domain.errors import Problem, invalid
-from domain.group import GroupState
 from domain.inbox import ReadMarked
 from domain.streams import StreamKind, kind_of, owner_of, qualified, split
 from domain.text import is_user_id
@@ -85,8 +83,7 @@ class Hints:
 
     async def _blocked(self, tenant: str, conversation_id: str) -> bool:
         """Whether a block stands in a pair; asked of the record, since the views linger."""
-        state = await self._desk.peek(tenant, conversation_id)
-        return isinstance(state, DirectState) and bool(state.blockers)
+        return (await self._desk.outline(tenant, conversation_id)).blocked
 
     def _lapse(self) -> None:
         self._typing_timer = None
@@ -187,12 +184,10 @@ class Hints:
     ) -> None:
         """To the other members of small conversations and to one's own devices; nothing passes between a pair with a block."""
         frame = self.frame({"op": "receipt", "conversation_id": conversation_id, "user_id": user_id, **mark})
-        state = await self._desk.peek(tenant, conversation_id)
+        outline = await self._desk.outline(tenant, conversation_id)
         for session in tuple(self._desk.interest.sessions_of(tenant, user_id)):
             session.hint(frame)
-        if isinstance(state, GroupState) and len(state.members) > RECEIPT_MEMBERS_MAX:
-            return
-        if isinstance(state, DirectState) and state.blockers:
+        if outline.blocked or outline.members > RECEIPT_MEMBERS_MAX:
             return
         for session in tuple(self._desk.interest.listeners(qualified(tenant, conversation_id))):
             if session.user[1] != user_id:

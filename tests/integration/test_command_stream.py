@@ -505,10 +505,11 @@ async def test_a_map_that_is_put_right_is_followed(log: MemoryLog) -> None:
         owner(log, "three", ()) as three,
         face(log, {"three": (three.address, EVERYTHING)}) as house,
     ):
-        pending = asyncio.gather(code_of(house))
-        await until(lambda: house.router.counters.not_owner > 3)
-        house.rows[:] = [type(house.rows[0])("two", two.address, EVERYTHING)]
-        assert await pending == ["done"]
+        async with asyncio.TaskGroup() as group:
+            pending = group.create_task(code_of(house))
+            await until(lambda: house.router.counters.not_owner > 3)
+            house.rows[:] = [type(house.rows[0])("two", two.address, EVERYTHING)]
+        assert pending.result() == "done"
 
 
 async def test_heads_of_what_others_wrote_are_told(one: Owner, log: MemoryLog) -> None:
