@@ -17,6 +17,7 @@ from docker.local.processes import START_S_MAX, Server, wait_until
 from docker.local.provision import KAFKA_VERSION, kafka_classpath, one_at_a_time, say
 
 HEAP_MB_MAX = 384
+DUMP_S_MAX = 60.0
 # Warnings and worse only: a broker that starts well says nothing. One core collects garbage as fast as two here.
 _JAVA = (
     *("java", f"-Xmx{HEAP_MB_MAX}m", "-XX:+UseSerialGC"),
@@ -78,7 +79,7 @@ class KafkaNode(Server):
     ) -> None:
         super().__init__("Kafka", ports[node_id - 1][0], folder)
         self.node_id = node_id
-        self.archived = True
+        self.dump_classes_to: Path | None = None
         self._cluster_id = cluster_id
         self._settings = {**settings(node_id, ports, folder / "data"), **extra}
 
@@ -99,7 +100,10 @@ class KafkaNode(Server):
             )
 
     def command(self) -> Sequence[str]:
-        classes = f"-XX:{'SharedArchiveFile' if self.archived else 'ArchiveClassesAtExit'}={class_archive()}"
+        if self.dump_classes_to is None:
+            classes = f"-XX:SharedArchiveFile={class_archive()}"
+        else:
+            classes = f"-XX:ArchiveClassesAtExit={self.dump_classes_to}"
         return (*_JAVA, classes, "-cp", kafka_classpath(), "kafka.Kafka", str(self._properties))
 
     def ask(self, *topics: str) -> Metadata:
@@ -200,9 +204,12 @@ def provide() -> None:
             say("Starting Kafka once, so that it starts fast from now on")
             with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
                 broker = KafkaCluster(Path(folder)).nodes[0]
-                broker.archived = False
+                broker.dump_classes_to = Path(folder) / "classes.jsa"
                 broker.start()
-                broker.stop()
+                broker.stop(DUMP_S_MAX)
+                # An archive appears whole or not at all; without one, starts are slow, no more.
+                if broker.dump_classes_to.exists():
+                    broker.dump_classes_to.rename(archive)
 
 
 def _random_id() -> str:
