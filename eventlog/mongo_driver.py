@@ -6,6 +6,9 @@ a change of driver needs (docs/decisions/0009-motor-in-one-module.md).
 Everything is written with `w: majority, j: true, wtimeout` and read at read concern `majority` from the primary. The driver repeats
 nothing by itself (`retryWrites`, `retryReads` off): who writes knows how to ask again for the identical thing, and a reply stands for
 one try.
+
+A read sees everything that was answered before it (`afterClusterTime`). Majority alone would not do: a primary that was just elected
+shows what a majority had some time ago, without writes that its predecessor has acknowledged.
 """
 
 from __future__ import annotations
@@ -88,6 +91,9 @@ class MongoDriver:
         self._timeouts = timeouts
         self._connections = connections
         self._calls = InFlight()
+        self._sessions: list[Any] = []
+        self._seen: Any = None
+        """The operation time of the newest reply: what later reads must show."""
 
     @classmethod
     def connect(
@@ -151,19 +157,29 @@ class MongoDriver:
         Together at most 16 MB. Not `insert_many`: that merges replies, and costs half as much again for each document.
         """
         command = {"insert": collection, "ordered": True, "writeConcern": self.write_concern}
-        return await self._run(lambda: self._database.command({**command, "documents": documents}))
+        reply: Document = await self._run(lambda: self._database.command({**command, "documents": documents}))
+        self._see(reply.get("operationTime"))
+        return reply
 
     async def bulk_write(
         self, collection: str, operations: Sequence[WriteOperation], *, ordered: bool = True
     ) -> Any:
         """PyMongo's BulkWriteResult. Raises BulkWriteError, whose details merge the replies."""
-        return await self._run(lambda: self._database[collection].bulk_write(operations, ordered=ordered))
+        return await self._after(
+            lambda session: self._database[collection].bulk_write(
+                operations, ordered=ordered, session=session
+            )
+        )
 
     async def update_one(
         self, collection: str, filter_: Mapping[str, Any], update: Any, *, upsert: bool = False
     ) -> Any:
         """PyMongo's UpdateResult."""
-        return await self._run(lambda: self._database[collection].update_one(filter_, update, upsert=upsert))
+        return await self._after(
+            lambda session: self._database[collection].update_one(
+                filter_, update, upsert=upsert, session=session
+            )
+        )
 
     async def upsert(self, collection: str, filter_: Mapping[str, Any], update: Any) -> Any:
         """`update_one` that makes the document if it is not there; of two that make it, the second one updates it."""
@@ -185,12 +201,16 @@ class MongoDriver:
 
     async def delete_one(self, collection: str, filter_: Mapping[str, Any]) -> int:
         """How many were deleted: 0 or 1."""
-        result = await self._run(lambda: self._database[collection].delete_one(filter_))
+        result = await self._after(
+            lambda session: self._database[collection].delete_one(filter_, session=session)
+        )
         return int(result.deleted_count)
 
     async def delete_many(self, collection: str, filter_: Mapping[str, Any]) -> int:
         """How many were deleted."""
-        result = await self._run(lambda: self._database[collection].delete_many(filter_))
+        result = await self._after(
+            lambda session: self._database[collection].delete_many(filter_, session=session)
+        )
         return int(result.deleted_count)
 
     async def find(
@@ -206,7 +226,7 @@ class MongoDriver:
         if limit <= 0:
             return []
 
-        def call() -> Awaitable[list[Document]]:
+        def call(session: Any) -> Awaitable[list[Document]]:
             cursor = self._database[collection].find(
                 filter_,
                 fields,
@@ -214,11 +234,12 @@ class MongoDriver:
                 sort=list(sort) or None,
                 batch_size=limit,
                 max_time_ms=self._timeouts.read_ms,
+                session=session,
             )
             found: Awaitable[list[Document]] = cursor.to_list(limit)
             return found
 
-        return await self._run(call)
+        return await self._after(call)
 
     async def find_one(self, collection: str, filter_: Mapping[str, Any]) -> Document | None:
         """The document, None if there is none."""
@@ -244,6 +265,28 @@ class MongoDriver:
         closing = self._client.close()
         if inspect.isawaitable(closing):
             await closing
+
+    async def _after(self, call: Callable[[Any], Awaitable[R]]) -> R:
+        """Run a call that sees all that was answered before, in a session of its own while it runs."""
+        return await self._run(lambda: self._in_session(call))
+
+    async def _in_session(self, call: Callable[[Any], Awaitable[R]]) -> R:
+        if self._sessions:
+            session = self._sessions.pop()
+        else:
+            starting = self._client.start_session(causal_consistency=True)
+            session = await starting if inspect.isawaitable(starting) else starting
+        if self._seen is not None:
+            session.advance_operation_time(self._seen)
+        result = await call(session)
+        self._see(session.operation_time)
+        # So there are as many as calls were ever in flight together. One whose call failed or was cancelled may be in use: it is left.
+        self._sessions.append(session)
+        return result
+
+    def _see(self, operation_time: Any) -> None:
+        if operation_time is not None and (self._seen is None or operation_time > self._seen):
+            self._seen = operation_time
 
     async def _run(self, call: Callable[[], Awaitable[R]]) -> R:
         if self._calls.closed:

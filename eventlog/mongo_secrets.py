@@ -7,6 +7,7 @@ MongoDB's own log (the oplog) and its files hold the bytes until they are used a
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from eventlog.secrets import LIST_MAX, SecretsUnavailableError, check_value
 R = TypeVar("R")
 
 SECRETS = "secrets"
+PROBE = "probe"
 INDEX = "secrets_place"
 PLACE = ("kind", "subject", "name")
 LINES = 64
@@ -49,6 +51,8 @@ class MongoSecrets:
             raise SecretsUnavailableError(str(error)) from error
         try:
             await driver.create_index(SECRETS, INDEX, PLACE, unique=True)
+            # A write that a majority has: every later read shows what was answered anywhere before it.
+            await driver.upsert(PROBE, {"_id": PROBE}, {"$set": {"at": time.time_ns() // 1_000_000}})
         except MongoFailure as error:
             await driver.close()
             raise SecretsUnavailableError(str(opening_failure(error))) from error

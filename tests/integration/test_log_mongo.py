@@ -292,6 +292,24 @@ async def test_every_write_asks_for_majority_and_journal_and_every_read_for_majo
     assert wire.named("getMore", "aggregate", "startTransaction") == []
 
 
+async def test_every_read_shows_what_was_answered_before_it(place: Place) -> None:
+    """Also on a primary that was just elected, whose majority reads lie behind otherwise."""
+    wire = Wire()
+    log = await MongoLog.open(*place, SHARD_COUNT, listeners=[wire])
+    secrets = await MongoSecrets.open(*place, listeners=[wire])
+    wire.commands.clear()
+    await log.heads()
+    await log.find_keys([(0, key_of("a"))])
+    await secrets.get("password", "u_1", "main")
+    before = wire.named("find")[0]["readConcern"]["afterClusterTime"]
+    assert all(command["readConcern"]["afterClusterTime"] >= before for command in wire.named("find"))
+    await append_one(log, *ShardMaker(1).batch(1))
+    await log.heads()
+    assert wire.named("find")[-1]["readConcern"]["afterClusterTime"] > before
+    await log.close()
+    await secrets.close()
+
+
 async def test_a_flush_of_a_known_shard_is_one_command(place: Place) -> None:
     wire = Wire()
     log = await MongoLog.open(*place, SHARD_COUNT, listeners=[wire])
