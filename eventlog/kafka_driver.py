@@ -35,7 +35,8 @@ __all__ = [
 _log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
-CLOSE_TIMEOUT_S = 10.0
+READER_WAIT_MS = 10
+CLOSE_TIMEOUT_S = 6.0
 """More than a request takes: the client waits for the ones in flight."""
 
 
@@ -139,6 +140,11 @@ class KafkaReader:
         self._topic = topic
         self._partitions = partitions
 
+    @property
+    def partitions(self) -> int:
+        """As given."""
+        return self._partitions
+
     def _places(self, partitions: Sequence[int] | None = None) -> list[Any]:
         numbers = range(self._partitions) if partitions is None else partitions
         return [aiokafka.TopicPartition(self._topic, number) for number in numbers]
@@ -147,6 +153,17 @@ class KafkaReader:
         """The offset behind the last record of each partition."""
         ends = await asked(self._consumer.end_offsets(self._places()))
         return {place.partition: end for place, end in ends.items()}
+
+    def _take_only(self, place: Any) -> None:
+        """Let this partition come and no other.
+
+        All are assigned, once: the client can miss being stopped after a partition was taken from it.
+        """
+        places = self._places()
+        if not self._consumer.assignment():
+            self._consumer.assign(places)
+        self._consumer.pause(*places)
+        self._consumer.resume(place)
 
     async def records(
         self, partition: int, timeout_s: float = 30.0
@@ -158,7 +175,7 @@ class KafkaReader:
         (place,) = self._places([partition])
         end = (await self.ends())[partition]
         start = (await asked(self._consumer.beginning_offsets([place])))[place]
-        self._consumer.assign([place])
+        self._take_only(place)
         self._consumer.seek(place, start)
         while await asked(self._consumer.position(place)) < end:
             found = await asked(self._consumer.getmany(place, timeout_ms=int(timeout_s * 1_000)))
@@ -269,7 +286,10 @@ class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
 @asynccontextmanager
 async def reader(settings: KafkaSettings, topic: str, partitions: int) -> AsyncIterator[KafkaReader]:
     """A reader of a topic; closed at the end. Raises CarrierUnavailableError."""
-    consumer = aiokafka.AIOKafkaConsumer(**consumer_options(settings, None))
+    options = consumer_options(settings, None)
+    # It leaves each partition at its end, where the broker would hold its last request, and everything behind it, for long.
+    options["fetch_max_wait_ms"] = READER_WAIT_MS
+    consumer = aiokafka.AIOKafkaConsumer(**options)
     try:
         await reaching(settings, consumer.start())
         yield KafkaReader(consumer, topic, partitions)
@@ -360,7 +380,10 @@ async def _shut(consumer: Any) -> None:
     """Stop a consumer; what cannot be said to a broker in time is left unsaid."""
     try:
         async with asyncio.timeout(CLOSE_TIMEOUT_S):
-            await consumer.stop()
-    except (TimeoutError, KafkaError) as error:
-        _log.warning("a Kafka consumer was not stopped in order", error=type(error).__name__)
+            # Gathered, since a consumer that has just started ends with a cancellation that nobody asked for.
+            (error,) = await asyncio.gather(consumer.stop(), return_exceptions=True)
+    except TimeoutError as late:
+        error = late
+    if error is not None:
+        _log.info("a Kafka consumer was not stopped in order", error=type(error).__name__)
         await part_from(consumer._client)

@@ -10,7 +10,7 @@ from eventlog import mongo_reads as reads
 from eventlog.in_flight import InFlight
 from eventlog.mongo_driver import MongoDriver, MongoTimeouts
 from eventlog.mongo_errors import MongoFailure, named, write_failure
-from eventlog.mongo_schema import LOG, PROBE_DOCUMENT, LogDocument, prepare
+from eventlog.mongo_schema import LOG, PROBE_DOCUMENT, LogDocument, prepare, remember_former_log_ids
 from eventlog.mongo_server import connected, opening_failure
 from eventlog.mongo_writes import MongoWriter
 from eventlog.port import (
@@ -116,6 +116,10 @@ class MongoLog:
     def former_log_ids(self) -> Sequence[str]:
         """The ids under which the frames of a restored log were written, oldest first."""
         return self._document.former_log_ids
+
+    async def remember_former_log_ids(self, log_ids: Sequence[str]) -> None:
+        """Say whose frames it holds, oldest first, after it was filled from elsewhere. Raises as `heads`."""
+        await _read(remember_former_log_ids(self._driver, log_ids))
 
     async def append(self, batches: Mapping[int, Sequence[Commit]]) -> Mapping[int, ShardOutcome]:
         """See the port. Shards behind a refused document are not tried. Also raises CommitTooLargeError, a ValueError."""

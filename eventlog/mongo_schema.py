@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -189,3 +189,14 @@ async def renew_log_id(driver: MongoDriver) -> tuple[str, str]:
     if result.matched_count != 1:
         raise LogMismatchError(f"the log in database {driver.database} was given another id meanwhile")
     return found.log_id, renewed
+
+
+async def remember_former_log_ids(driver: MongoDriver, log_ids: Sequence[str]) -> None:
+    """Say under which ids the frames of a log were written that was filled from elsewhere, oldest first.
+
+    Raises LogMismatchError, and the driver's errors.
+    """
+    former = list(log_ids)[-FORMER_IDS_MAX:]
+    result = await driver.update_one(LOG, dict(LOG_DOCUMENT), {"$set": {"former_log_ids": former}})
+    if result.matched_count != 1:
+        raise LogMismatchError(f"database {driver.database} holds no log")

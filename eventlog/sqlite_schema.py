@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -228,3 +229,17 @@ def renew_log_id(path: Path) -> tuple[str, str]:
     finally:
         db.close()
     return meta.log_id, renewed
+
+
+def remember_former_log_ids(path: Path, log_ids: Sequence[str]) -> None:
+    """Say under which ids the frames of a log were written that was filled from elsewhere, oldest first. Nobody has it open.
+
+    Raises LogMismatchError, sqlite3.Error.
+    """
+    db = connect_writer(path)
+    try:
+        prepare(db, path, None, None)
+        db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (_FORMER, " ".join(log_ids)))
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    finally:
+        db.close()

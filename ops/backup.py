@@ -166,7 +166,7 @@ def restore(source: Path, data: Path, report: Callable[[int, int], None] | None 
         partial = folder.log.with_name("log.db.restoring")
         _copy(source / LOG, partial, FILE_MODE, copied, total, report)
         former, log_id = renew_log_id(partial)
-        _settle(partial)
+        settle(partial)
         partial.replace(folder.log)
         _sync(data)
     finally:
@@ -211,7 +211,7 @@ def _copy_secrets(source: Path, target: Path) -> None:
     _sync(target)
 
 
-def _settle(path: Path) -> None:
+def settle(path: Path) -> None:
     """Leave WAL mode, so that the file can be renamed alone."""
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("PRAGMA journal_mode = DELETE").fetchone()

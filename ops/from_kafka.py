@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import msgspec
 
+from domain.streams import shard_of
 from eventlog.carrier import CarriedRecord, CarrierUnavailableError, Sender, partition_of
 from eventlog.codec import decode_frame
 from eventlog.kafka_record import ForgedRecordError, carried_of, commit_of, record_of
@@ -84,12 +85,17 @@ async def refill(
 
 
 async def restored_from_kafka(
-    reader: Reader, partitions: int, target: Log, report: Report | None = None
+    reader: Reader,
+    partitions: int,
+    target: Log,
+    report: Report | None = None,
+    home: Callable[[str, int], int] | None = shard_of,
 ) -> RestoredLog:
     """Fill an empty log from the carrier: same positions, same frames; what comes after carries the target's own id.
 
     Everything is gathered in a file and checked before the first commit is written: each shard's chain must reach from
-    position 1 to its end. Of two branches, the one that was written last is taken. Raises NotRestorableError,
+    position 1 to its end. Of two branches, the one that was written last is taken. `home` tells a stream's shard (None: unknown): a target
+    with another number of shards is refused. Raises NotRestorableError,
     CarrierUnavailableError, LogUnavailableError, OutcomeUnknownError.
     """
     if await target.heads():
@@ -98,7 +104,7 @@ async def restored_from_kafka(
         path = Path(folder) / "gathered.db"
         with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as db:
             db.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {_TABLES}")
-            forged = await _gather(db, reader, partitions, target.shard_count, report)
+            forged = await _gather(db, reader, partitions, _Homes(target.shard_count, home), report)
             gaps = await asyncio.to_thread(_choose_all, db)
             if gaps:
                 more = "" if len(gaps) <= GAPS_TOLD_MAX else f" and {len(gaps) - GAPS_TOLD_MAX} more"
@@ -107,8 +113,29 @@ async def restored_from_kafka(
             return await _write(db, target, forged, report)
 
 
+class _Homes:
+    """Whether the records fit the number of shards of the target."""
+
+    def __init__(self, shard_count: int, home: Callable[[str, int], int] | None) -> None:
+        self._shard_count = shard_count
+        self._home = home
+
+    def check(self, commit: Commit) -> None:
+        if self._home is None:
+            return
+        try:
+            home = self._home(commit.stream, self._shard_count)
+        except ValueError:
+            home = -1
+        if home != commit.shard:
+            raise NotRestorableError(
+                f"{commit.shard}:{commit.position} does not lie in its shard of {self._shard_count}: set `shards` to what "
+                "the lost log had"
+            )
+
+
 async def _gather(
-    db: sqlite3.Connection, reader: Reader, partitions: int, shard_count: int, report: Report | None
+    db: sqlite3.Connection, reader: Reader, partitions: int, homes: _Homes, report: Report | None
 ) -> int:
     """Put every record that can be one of ours into the file; how many contradict themselves."""
     total = sum((await reader.ends()).values())
@@ -117,7 +144,7 @@ async def _gather(
         async for records in reader.records(partition):
             rows = []
             for record in records:
-                row = _row(record, partition, partitions, shard_count)
+                row = _row(record, partition, partitions, homes)
                 if row is None:
                     forged += 1
                 else:
@@ -129,17 +156,15 @@ async def _gather(
     return forged
 
 
-def _row(
-    record: CarriedRecord, partition: int, partitions: int, shard_count: int
-) -> tuple[object, ...] | None:
+def _row(record: CarriedRecord, partition: int, partitions: int, homes: _Homes) -> tuple[object, ...] | None:
     try:
         carried = carried_of(record)
     except ForgedRecordError:
         return None
     commit = carried.commit
-    is_home = 0 <= commit.shard <= shard_count and partition_of(commit.shard, partitions) == partition
-    if not is_home or commit.position < 1:
+    if partition_of(commit.shard, partitions) != partition or commit.position < 1:
         return None
+    homes.check(commit)
     row = (commit.shard, commit.position, commit.digest, carried.previous, carried.log_id)
     return (*row, record.offset, commit.frame)
 

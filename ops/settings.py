@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +28,8 @@ from gateways.socket.port import SocketLimits
 
 ENVIRONMENT_PREFIX = "MINUTEBOOK_"
 CONFIG_FILE = "minutebook.toml"
+OF_AN_ADDRESS = "user"
+"""A secret that is only the user's part of an address."""
 OFF_WORDS = frozenset({"off", "0", "false", "no"})
 
 T = TypeVar("T")
@@ -60,6 +63,19 @@ NodeModel = _model_of(NodeSettings, "NodeModel", frozenset({"limits"}))
 LimitsModel = _model_of(Limits, "LimitsModel")
 RatesModel = _model_of(LimitSettings, "RatesModel", frozenset({"enabled"}))
 SocketModel = _model_of(SocketLimits, "SocketModel")
+
+
+class ClusterModel(BaseModel):
+    """Where the servers of a cluster are. `cluster_id` names it in MongoDB, Kafka and Redis alike."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cluster_id: str = Field("main", pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    mongodb_uri: str | None = Field(None, repr=False, json_schema_extra={"secret": OF_AN_ADDRESS})
+    mongodb_database: str = Field("minutebook")
+    kafka_bootstrap: str | None = Field(None)
+    kafka_partitions: int | None = Field(None, ge=1, le=4_096)
+    redis_url: str | None = Field(None, repr=False, json_schema_extra={"secret": OF_AN_ADDRESS})
 
 
 class Settings(BaseSettings):
@@ -104,6 +120,7 @@ class Settings(BaseSettings):
     limits: LimitsModel = Field(default_factory=LimitsModel)  # type: ignore[valid-type]
     rates: RatesModel = Field(default_factory=RatesModel)  # type: ignore[valid-type]
     socket: SocketModel = Field(default_factory=SocketModel)  # type: ignore[valid-type]
+    cluster: ClusterModel = Field(default_factory=ClusterModel)
 
     @property
     def rate_limited(self) -> bool:
@@ -124,12 +141,24 @@ class Settings(BaseSettings):
 
     def shown(self) -> dict[str, Any]:
         """All values, secrets masked."""
-        values: dict[str, Any] = self.model_dump(mode="json")
-        for name, field in type(self).model_fields.items():
-            extra = field.json_schema_extra
-            if isinstance(extra, Mapping) and extra.get("secret") and values[name] is not None:
-                values[name] = "********"
-        return values
+        return _masked(self, self.model_dump(mode="json"))
+
+
+_USER_PART = re.compile(r"//[^/@]*@")
+
+
+def _masked(model: BaseModel, values: dict[str, Any]) -> dict[str, Any]:
+    """The values without secrets; of an address only the user's part is one."""
+    for name, field in type(model).model_fields.items():
+        extra = field.json_schema_extra
+        secret = extra.get("secret") if isinstance(extra, Mapping) else None
+        if isinstance(values[name], dict):
+            _masked(getattr(model, name), values[name])
+        elif secret and values[name] is not None:
+            values[name] = (
+                _USER_PART.sub("//********@", values[name]) if secret == OF_AN_ADDRESS else "********"
+            )
+    return values
 
 
 def _values(model: BaseModel) -> dict[str, Any]:

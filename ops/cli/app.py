@@ -8,7 +8,19 @@ import typer
 from typer.core import TyperGroup
 from typing_extensions import override
 
-from ops.cli import audit, backups, benching, doctor, importing, keys, parked, rebuilding, serving, show
+from ops.cli import (
+    audit,
+    backups,
+    benching,
+    carrying,
+    doctor,
+    importing,
+    keys,
+    parked,
+    rebuilding,
+    serving,
+    show,
+)
 from ops.cli.failing import guarded
 
 
@@ -57,11 +69,13 @@ def root(
 
 app.command("serve")(serving.serve_command)
 app.add_typer(importing.app, name="import")
+audit.app.command("compare")(carrying.compare_command)
 app.add_typer(audit.app, name="audit")
 app.command("rebuild")(rebuilding.rebuild_command)
 app.command("status")(rebuilding.status_command)
 app.add_typer(parked.app, name="parked")
 app.add_typer(keys.app, name="keys")
+app.add_typer(carrying.repair_app, name="repair")
 app.command("backup")(backups.backup_command)
 app.command("restore")(backups.restore_command)
 app.command("config")(show.config_command)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ops.cli.carrying import ClusterId, MongoDB, restore_from_kafka
 from ops.cli.failing import NO, tell
 from ops.cli.options import Config, Data, Json, folder_of, run
 from ops.cli.output import Step, emit, facts, progress
@@ -79,22 +80,40 @@ async def _backup(folder: DataFolder, target: Path, step: Step) -> BackupMade:
 
 
 def restore_command(
-    source: Annotated[Path, typer.Argument(metavar="DIR", help="The backup.")],
+    source: Annotated[Path | None, typer.Argument(metavar="DIR", help="The backup.")] = None,
     data: Annotated[
-        Path, typer.Option("--data", metavar="NEW", help="The data folder to make: absent or empty.")
-    ],
+        Path | None, typer.Option("--data", metavar="NEW", help="The data folder to make: absent or empty.")
+    ] = None,
+    from_kafka: Annotated[
+        str | None,
+        typer.Option("--from-kafka", metavar="HOST:PORT", help="Rebuild a lost log from its topic instead."),
+    ] = None,
+    mongodb: MongoDB = None,
+    cluster_id: ClusterId = None,
+    config: Config = None,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not verify what was restored.")] = False,
     json: Json = False,
 ) -> None:
-    """Make a new data folder from a backup, and verify it.
+    """Make a new data folder from a backup, and verify it; or a lost log from Kafka.
 
     \b
     minutebook restore /backups/monday --data data2
     minutebook serve --data data2
+    minutebook restore --from-kafka kafka:9092 --mongodb mongodb://db/minutebook
 
     The log gets a new id: clients see it and start over, views are made anew. What was restored keeps its
-    positions, seqs and ids.
+    positions, seqs and ids. --from-kafka needs an empty database or folder and the whole topic, and writes nothing if a
+    position is missing; secrets come from their own backup.
     """
+    if from_kafka is not None:
+        if source is not None:
+            raise typer.BadParameter("give a backup or --from-kafka, not both")
+        if data is None and mongodb is None:
+            raise typer.BadParameter("name the log to make with --data or --mongodb")
+        restore_from_kafka(from_kafka, data, mongodb, cluster_id, config, json)
+        return
+    if source is None or data is None:
+        raise typer.BadParameter("name the backup, and the data folder to make with --data")
     from ops.backup import read_manifest, restore
 
     with progress("restoring") as step:

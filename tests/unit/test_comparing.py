@@ -44,7 +44,7 @@ class House:
 
     async def restored(self) -> MemoryLog:
         target = MemoryLog(NEW_ID, SHARD_COUNT)
-        await restored_from_kafka(MemoryReader(self.carrier), PARTITIONS, target)
+        await restored_from_kafka(MemoryReader(self.carrier), PARTITIONS, target, home=None)
         return target
 
 
@@ -193,8 +193,18 @@ async def test_a_hole_restores_nothing() -> None:
     with pytest.raises(
         NotRestorableError, match="shard 0: position 4 is missing, but 6 is there; shard 1: position 1"
     ):
-        await restored_from_kafka(MemoryReader(house.carrier), PARTITIONS, target)
+        await restored_from_kafka(MemoryReader(house.carrier), PARTITIONS, target, home=None)
     assert await target.heads() == {}
+
+
+async def test_a_wrong_number_of_shards_restores_nothing() -> None:
+    house = House()
+    await house.write(1, 1)
+    target = MemoryLog(NEW_ID, SHARD_COUNT)
+    with pytest.raises(NotRestorableError, match="1:1 does not lie in its shard of 4: set `shards`"):
+        await restored_from_kafka(
+            MemoryReader(house.carrier), PARTITIONS, target, home=lambda _, count: count
+        )
 
 
 async def test_a_log_with_something_in_it_is_no_target() -> None:
