@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -93,8 +93,10 @@ class OwnershipMap(Protocol):
 
 
 def shard_numbers(text: str, shard_count: int) -> tuple[int, ...]:
-    """`0-15, 20` as numbers. Raises OwnershipError."""
+    """`0-15, 20` as numbers; nothing but blanks: none, for a node in reserve. Raises OwnershipError."""
     numbers: list[int] = []
+    if not text.strip():
+        return ()
     for part in text.split(","):
         first, dash, last = (word.strip() for word in part.partition("-"))
         if not part.isascii() or not first.isdecimal() or (dash and not last.isdecimal()):
@@ -135,8 +137,9 @@ class StaticOwnership(OwnershipMap):
     def __init__(self, read: Callable[[], Sequence[NodeShards]], shard_count: int) -> None:
         self._read = read
         self._shard_count = shard_count
-        self._settled = self._current = ownership_of(read(), shard_count)
-        self._addresses = dict(_addresses_of(self._settled))
+        rows = read()
+        self._settled = self._current = ownership_of(rows, shard_count)
+        self._addresses = {row.node: row.address for row in rows}
         self._epochs: dict[int, int] = {}
         self.problem: str | None = None
         """What was wrong with the rows at the last refresh."""
@@ -148,25 +151,27 @@ class StaticOwnership(OwnershipMap):
     @override
     async def refresh(self) -> Ownership:
         try:
-            settled = ownership_of(self._read(), self._shard_count)
+            rows = self._read()
+            settled = ownership_of(rows, self._shard_count)
         except (OwnershipError, OSError) as error:
             self.problem = str(error)
             return self._current
         self.problem = None
+        self._addresses |= {row.node: row.address for row in rows}
         if settled.places != self._settled.places:
             self._take(settled)
         return self._current
 
     def _take(self, settled: Ownership) -> None:
-        """New rows: shards whose row did not change stay where they were told to be."""
+        """New rows: shards that are given to the same node as before stay where they were told to be."""
         told = self._current.places
-        places = tuple(
-            told[shard] if place == self._settled.places[shard] else place
+        places = [
+            told[shard] if place.node == self._settled.places[shard].node else place
             for shard, place in enumerate(settled.places)
-        )
+        ]
         self._settled = settled
-        self._addresses |= _addresses_of(settled)
-        self._current = Ownership(self._current.version + 1, places)
+        moved = tuple(Place(place.node, self._addresses[place.node], place.epoch) for place in places)
+        self._current = Ownership(self._current.version + 1, moved)
 
     @override
     def told(self, refusal: NotOwner) -> None:
@@ -184,7 +189,3 @@ class StaticOwnership(OwnershipMap):
             # The epoch is forgotten too: whoever opens the shard next has a higher one, and if it was a hiccup we are told again.
             self._epochs.pop(shard, None)
             self._current = self._current.moved(shard, self._settled.of(shard))
-
-
-def _addresses_of(ownership: Ownership) -> Mapping[str, str]:
-    return {place.node: place.address for place in ownership.places}

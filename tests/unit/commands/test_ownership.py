@@ -20,13 +20,14 @@ ROWS = (NodeShards("a", "a:1", "0-3"), NodeShards("b", "b:1", "4-7"))
 
 
 @pytest.mark.parametrize(
-    "text,numbers", [("0-3", (0, 1, 2, 3)), ("5", (5,)), ("0-1, 4 , 6-7", (0, 1, 4, 6, 7)), ("3-3", (3,))]
+    "text,numbers",
+    [("0-3", (0, 1, 2, 3)), ("5", (5,)), ("0-1, 4 , 6-7", (0, 1, 4, 6, 7)), ("3-3", (3,)), (" ", ())],
 )
 def test_shards_are_numbers_and_ranges(text: str, numbers: tuple[int, ...]) -> None:
     assert shard_numbers(text, SHARDS) == numbers
 
 
-@pytest.mark.parametrize("text", ["", "x", "3-1", "0-8", "8", "-1", "1-", "1,,2", "0-3-5", "٣", "1.5"])
+@pytest.mark.parametrize("text", ["x", "3-1", "0-8", "8", "-1", "1-", "1,,2", "0-3-5", "٣", "1.5"])
 def test_other_words_are_refused(text: str) -> None:
     with pytest.raises(OwnershipError):
         shard_numbers(text, SHARDS)
@@ -82,6 +83,14 @@ async def test_new_rows_leave_alone_what_was_told_of_other_shards() -> None:
     rows[:] = [NodeShards("a", "a:1", "0-2"), NodeShards("b", "b:1", "3-7")]
     await static.refresh()
     assert [static.current().of(shard).node for shard in (0, 1, 2, 3)] == ["a", "b", "a", "b"]
+
+
+async def test_a_node_in_reserve_is_known_and_owns_nothing_until_told() -> None:
+    static = StaticOwnership(lambda: (*ROWS, NodeShards("c", "c:1", "")), SHARDS)
+    assert static.current().shards_of("c") == ()
+    static.told(NotOwner(2, "c", 4))
+    assert static.current().of(2).address == "c:1"
+    assert (await static.refresh()).shards_of("c") == (2,)
 
 
 def test_an_unreachable_node_that_was_only_told_of_is_given_up() -> None:
