@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from docker.local.processes import START_S_MAX, STOP_S_MAX, Server
+from docker.local.processes import START_S_MAX, Server
 
 ServerT = TypeVar("ServerT", bound=Server)
 NODES_ALLOWED = (1, 3)
@@ -43,12 +43,12 @@ class Cluster(ABC, Generic[ServerT]):
         self.launch()
         self.await_ready(timeout_s)
 
-    def stop(self, timeout_s: float = STOP_S_MAX) -> None:
-        """Ask all at once to stop; what takes longer than `timeout_s` is killed."""
+    def stop(self) -> None:
+        """Ask all at once to stop; what takes longer than its `stop_s_max` is killed."""
         for node in self.nodes:
             node.ask_to_stop()
         for node in self.nodes:
-            node.await_end(timeout_s)
+            node.await_end()
 
     def kill(self) -> None:
         """kill -9 to all at once."""

@@ -69,6 +69,9 @@ def settings(node_id: int, ports: Sequence[tuple[int, int]], data: Path) -> dict
 class KafkaNode(Server):
     """One broker; `ports` are those (broker, controller) of the whole cluster, in the order of the ids."""
 
+    # The last brokers to stop find no quorum that would let them go.
+    stop_s_max = 5.0
+
     def __init__(
         self,
         node_id: int,

@@ -19,6 +19,8 @@ OPLOG_MB = "512"
 # A tenth of the servers' own defaults: a fault test sees an election in two seconds instead of ten.
 ELECTION_MS = 2_000
 HEARTBEAT_MS = 500
+# How long one that stops still answers, for clients to notice; 15 s by default.
+QUIESCE_MS = 500
 REPLY_S_MAX = 1.0
 ORDER_S_MAX = 30.0
 _ALREADY_INITIALIZED = 23
@@ -41,6 +43,7 @@ class MongoNode(Server):
             *(str(programs.mongod), "--dbpath", str(self.folder / "data")),
             *("--bind_ip", self.host, "--port", str(self.port), "--nounixsocket", "--quiet"),
             *("--wiredTigerCacheSizeGB", CACHE_GB, "--setParameter", "diagnosticDataCollectionEnabled=false"),
+            *("--setParameter", f"shutdownTimeoutMillisForSignaledShutdown={QUIESCE_MS}"),
             *(*member, *self._options),
         )
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from docker.local.failures import ServicesError
 
 START_S_MAX = 60.0
-STOP_S_MAX = 15.0
+KILL_S_MAX = 15.0
 POLL_S = 0.02
 LOG_TAIL_BYTES = 2_000
 
@@ -90,6 +90,8 @@ class Server(ABC):
     """
 
     host = "127.0.0.1"
+    stop_s_max = 15.0
+    """How long an orderly end may take; after it comes SIGKILL."""
 
     def __init__(self, name: str, port: int, folder: Path) -> None:
         self.name = name
@@ -155,8 +157,8 @@ class Server(ABC):
         self.launch()
         self.await_ready(timeout_s)
 
-    def stop(self, timeout_s: float = STOP_S_MAX) -> None:
-        """SIGTERM, and SIGKILL to one that takes longer than `timeout_s`."""
+    def stop(self, timeout_s: float | None = None) -> None:
+        """SIGTERM, and SIGKILL to one that takes longer than `timeout_s` (else `stop_s_max`)."""
         self.ask_to_stop()
         self.await_end(timeout_s)
 
@@ -165,12 +167,12 @@ class Server(ABC):
         self._signal(signal.SIGTERM)
         self._signal(signal.SIGCONT)
 
-    def await_end(self, timeout_s: float = STOP_S_MAX) -> None:
-        """Wait for the end; SIGKILL after `timeout_s`."""
+    def await_end(self, timeout_s: float | None = None) -> None:
+        """Wait for the end; SIGKILL after `timeout_s` (else `stop_s_max`)."""
         if self._process is None:
             return
         try:
-            self._process.wait(timeout_s)
+            self._process.wait(self.stop_s_max if timeout_s is None else timeout_s)
         except subprocess.TimeoutExpired:
             self.kill()
 
@@ -178,7 +180,7 @@ class Server(ABC):
         """kill -9: nothing is flushed, nobody is told."""
         self._signal(signal.SIGKILL)
         if self._process is not None:
-            self._process.wait(STOP_S_MAX)
+            self._process.wait(KILL_S_MAX)
 
     def pause(self) -> None:
         """SIGSTOP: the process stands still, its connections stay open."""

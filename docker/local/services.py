@@ -10,7 +10,7 @@ from typing import Any, Self
 from docker.local.cluster import Cluster
 from docker.local.kafka import KafkaCluster
 from docker.local.mongodb import MongoReplicaSet
-from docker.local.processes import START_S_MAX, STOP_S_MAX
+from docker.local.processes import START_S_MAX
 from docker.local.redis import RedisServers
 
 # In the order in which they start: what gets ready by itself before what keeps a core busy.
@@ -38,13 +38,13 @@ class Services:
         for cluster in self.clusters.values():
             cluster.await_ready(timeout_s)
 
-    def stop(self, timeout_s: float = STOP_S_MAX) -> None:
+    def stop(self) -> None:
         """Ask all at once to stop in order, and wait for them."""
         nodes = [node for cluster in self.clusters.values() for node in cluster.nodes]
         for node in nodes:
             node.ask_to_stop()
         for node in nodes:
-            node.await_end(timeout_s)
+            node.await_end()
 
     def kill(self) -> None:
         """kill -9 to all."""

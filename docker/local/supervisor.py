@@ -20,11 +20,12 @@ from typing import Any
 
 from docker.local.failures import ServicesError
 from docker.local.folders import ROOT
-from docker.local.processes import STOP_S_MAX, wait_until
+from docker.local.processes import wait_until
 from docker.local.services import Services
 
 # Fetching included.
 UP_S_MAX = 1_200.0
+DOWN_S_MAX = 60.0
 _OWNER_POLL_MS = 500
 
 
@@ -74,7 +75,7 @@ def down(folder: Path, *, wipe: bool = False) -> bool:
         os.kill(running["supervisor"], signal.SIGTERM)
         wait_until(
             lambda: description(folder) is None,
-            timeout_s=2 * STOP_S_MAX,
+            timeout_s=DOWN_S_MAX,
             failure=lambda: f"The servers did not stop; see {folder / 'supervisor.log'}.",
         )
     if wipe:
