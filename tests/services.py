@@ -53,7 +53,7 @@ def mark_service_tests(items: list[pytest.Item]) -> None:
             item.add_marker("services")
 
 
-def _address(kind: str) -> str:
+def address_of(kind: str) -> str:
     """Of the shared server; the first worker that asks starts it, the others wait. Never a skip."""
     folder = Path(os.environ[_FOLDER])
     with (folder / f"{kind}.lock").open("w") as lock:
@@ -71,19 +71,19 @@ def _unique() -> str:
 @pytest.fixture(scope="session")
 def mongodb_uri() -> str:
     """A replica set of one, at the address of this URI."""
-    return _address("mongodb")
+    return address_of("mongodb")
 
 
 @pytest.fixture(scope="session")
 def kafka_bootstrap() -> str:
     """One broker (KRaft; it makes no topic by itself), as `host:port`."""
-    return _address("kafka")
+    return address_of("kafka")
 
 
 @pytest.fixture(scope="session")
 def redis_url() -> str:
     """One Redis that keeps nothing on disk."""
-    return _address("redis")
+    return address_of("redis")
 
 
 @pytest.fixture

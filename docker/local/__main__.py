@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--nodes", type=int, choices=(1, 3), default=1, help="processes of each server")
     parser.add_argument("--only", type=_kinds, default=list(KINDS), help="some of " + ",".join(KINDS))
-    parser.add_argument("--folder", type=Path, default=run_folder(), help="data (default: %(default)s)")
+    parser.add_argument("--folder", type=Path, help="where data lie (default: in the user's cache)")
     parser.add_argument("--owner", type=int, help="a process id: the servers end with that process")
     parser.add_argument("--detach", action="store_true", help="with hold: go on in the background")
     parser.add_argument("--wipe", action="store_true", help="with down: remove the data too")
@@ -57,7 +57,7 @@ def _kinds(text: str) -> list[str]:
 
 
 def _obey(words: argparse.Namespace) -> int:
-    folder = words.folder.resolve()
+    folder = (words.folder or run_folder()).resolve()
     match words.word:
         case "provision":
             for kind in words.only:

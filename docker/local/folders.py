@@ -6,14 +6,19 @@ import os
 from hashlib import blake2b
 from pathlib import Path
 
+from docker.local.failures import ServicesError
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/minutebook`, or `~/.cache/minutebook`; made when it is not there."""
+    """`$XDG_CACHE_HOME/minutebook`, or `~/.cache/minutebook`; made when it is not there, else ServicesError."""
     base = os.environ.get("XDG_CACHE_HOME")
     folder = (Path(base) if base else Path.home() / ".cache") / "minutebook"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ServicesError(f"{folder} cannot be made ({error.strerror}): set XDG_CACHE_HOME.") from None
     return folder
 
 

@@ -16,11 +16,13 @@ from hypothesis import settings as patience
 from hypothesis import strategies as some
 
 from docker.local import debian, folders, kafka_wire, mongo_wire, ports, provision
+from docker.local.__main__ import main
 from docker.local.failures import ServicesError
 from docker.local.kafka import KafkaCluster, settings
 from docker.local.mongodb import MongoReplicaSet
 from docker.local.services import Services
 from docker.local.supervisor import description, down
+from tests.services import address_of
 
 NAMES = some.text(some.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
 PLAIN = (
@@ -194,3 +196,45 @@ def test_sums_are_those_of_sha256sum(tmp_path: Path) -> None:
     (tmp_path / "a.jar").write_bytes(b"")
     empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     assert provision.sums_of(tmp_path) == f"{empty}  a.jar\n"
+
+
+def test_a_cache_that_cannot_be_made_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(ServicesError, match="set XDG_CACHE_HOME"):
+        folders.cache_folder()
+
+
+def test_a_test_without_its_server_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> dict[str, Any]:
+        raise ServicesError("Missing: maven. As root: …")
+
+    monkeypatch.setenv("TEST_SERVICES_FOLDER", str(tmp_path))
+    monkeypatch.setattr("tests.services.up", refuse)
+    with pytest.raises(pytest.fail.Exception, match="no kafka for the tests: Missing: maven"):
+        address_of("kafka")
+
+
+# --- the command -----------------------------------------------------------------------------------
+
+
+def test_the_command_says_when_nothing_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--folder", str(tmp_path)]) == 1
+    assert main(["status", "--folder", str(tmp_path), "--json"]) == 1
+    assert main(["down", "--folder", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "nothing runs\nnull\nnothing was running\n"
+
+
+def test_the_command_refuses_words_it_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["up", "--only", "mongodb,oracle"])
+    assert "unknown: oracle; known: mongodb, redis, kafka" in capsys.readouterr().err
+
+
+def test_the_command_tells_a_failure_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert main(["status"]) == 1
+    assert "set XDG_CACHE_HOME" in capsys.readouterr().err
