@@ -86,7 +86,8 @@ def _spawn(command: Sequence[str], environment: Mapping[str, str], log: Path) ->
 class Server(ABC):
     """One server process: always the same port and data folder, however often it is killed and started again.
 
-    Every method returns when what it says has happened. Not for several threads at once.
+    Every method blocks until what it says has happened: from async code call it in a thread (any thread), but not in
+    several at once.
     """
 
     host = "127.0.0.1"
