@@ -69,7 +69,10 @@ class MemoryViewStore:
         self._check_open()
         return self._view.rows[table.name].get(key)
 
-    def newest_row(self, table: Table, prefix: Key) -> Row | None:
+    def trial(self) -> None:
+        """See the port."""
+
+    def newest_row(self, table: Table, prefix: Key, following: int | None = None) -> Row | None:
         """See the port."""
         self._check_open()
         rows = _MemorySnapshot(self._view).scan(table, prefix, descending=True, limit=1)

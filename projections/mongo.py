@@ -10,6 +10,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from projections.mongo_driver import Document, ViewDatabase
+from projections.mongo_hand import Hand, HandTrial
 from projections.mongo_reading import MongoSnapshot
 from projections.mongo_shapes import TableShape
 from projections.mongo_writing import MARK, POSITIONS, WRITERS, BatchWriter
@@ -25,9 +26,6 @@ from projections.store import (
     ViewUnavailableError,
 )
 
-NEWEST_ROWS_MAX = 100_000
-"""For each table. What is forgotten costs a question to the server, half a millisecond."""
-NOTES_MAX = 50_000
 VIEWS = "views"
 """One document for each version of a view that stands: whose it is, and under which name its collections were made."""
 OPEN_ATTEMPTS = 5
@@ -49,8 +47,7 @@ class MongoViewStore:
         self._open(version)
         self._writer = BatchWriter(database, self._collection_of, self._shapes.values())
         self._expected: dict[int, int] | None = None
-        self._newest: dict[str, dict[Key, Row | None]] = {t.name: {} for t in schema.tables if t.newest}
-        self._notes: set[Hashable] = set()
+        self._hand = Hand(database, self._shapes, self._collection_of)
         self.positions()
 
     @property
@@ -68,34 +65,26 @@ class MongoViewStore:
         self._check_open()
         documents = self._database.find(self._collection_of[POSITIONS], {})
         self._expected = self._positions_in(documents)
-        self._forget()
+        self._hand.forget()
         return dict(self._expected)
 
     def get(self, table: Table, key: Key) -> Row | None:
         """See the port."""
         self._check_open()
-        shape = self._shapes[table.name]
-        document = self._database.find_one(self._collection_of[table.name], {"_id": shape.id_of(key)})
-        return None if document is None else shape.row_of(document)
+        return self._hand.get(table, key)
 
-    def newest_row(self, table: Table, prefix: Key) -> Row | None:
+    def newest_row(self, table: Table, prefix: Key, following: int | None = None) -> Row | None:
         """See the port."""
         self._check_open()
-        known = self._newest[table.name]
-        if prefix in known:
-            return known[prefix]
-        shape = self._shapes[table.name]
-        document = self._database.find_one(
-            self._collection_of[table.name],
-            shape.range(prefix, None, None, None, None),
-            sort=shape.order(prefix, None, descending=True),
-        )
-        row = known[prefix] = None if document is None else shape.row_of(document)
-        return row
+        return self._hand.newest_row(table, prefix, following)
+
+    def trial(self) -> HandTrial:
+        """See the port."""
+        return HandTrial(self._hand)
 
     def noted(self, what: Hashable) -> bool:
         """See the port."""
-        return what in self._notes
+        return what in self._hand.notes
 
     def apply(self, work: UnitOfWork, positions: Mapping[int, int]) -> None:
         """See the port. After StaleWriterError and OutcomeUnknownError, batches are refused until `positions` was asked."""
@@ -107,14 +96,14 @@ class MongoViewStore:
             self._expected = None
             self._writer.write(work, expected, positions)
         except ViewUnavailableError:
-            self._forget()
+            self._hand.forget()
             raise
         except BaseException:
-            self._forget()
+            self._hand.forget()
             self._expected = expected
             raise
         self._expected = {**expected, **positions}
-        self._keep(work)
+        self._hand.keep(work)
 
     def release(self) -> None:
         """See the port: nothing is held between the calls."""
@@ -181,21 +170,6 @@ class MongoViewStore:
     def _check_open(self) -> None:
         if self._closed:
             raise ViewUnavailableError(f"{self._schema.name}: closed")
-
-    def _forget(self) -> None:
-        for rows in self._newest.values():
-            rows.clear()
-        self._notes.clear()
-
-    def _keep(self, work: UnitOfWork) -> None:
-        """Remember what the next batches will ask for, after this one is written."""
-        for name, newest in self._newest.items():
-            newest.update(work.newest[name])
-            if len(newest) > NEWEST_ROWS_MAX:
-                newest.clear()
-        self._notes |= work.notes
-        if len(self._notes) > NOTES_MAX:
-            self._notes.clear()
 
 
 def place_of(name: str, version: int) -> str:

@@ -28,6 +28,8 @@ class TableShape:
         size = table.key_size
         self._key_names = table.names[:size]
         self._other_names = table.names[size:]
+        self._document_names = ("_id", *self._other_names)
+        self._size = size
         self._single = size == 1
         types = dict(column.split() for column in table.columns)
         ordered = {*self._key_names, *(name for index in table.indexes for name in index)}
@@ -38,11 +40,8 @@ class TableShape:
 
     def document_of(self, row: Row) -> Document:
         """The document of a row."""
-        size = self.table.key_size
-        identity = row[0] if self._single else dict(zip(self._key_names, row[:size], strict=True))
-        document: Document = {"_id": identity}
-        document.update(zip(self._other_names, row[size:], strict=True))
-        return document
+        identity = row[0] if self._single else dict(zip(self._key_names, row, strict=False))
+        return dict(zip(self._document_names, (identity, *row[self._size :]), strict=True))
 
     def row_of(self, document: Document) -> Row:
         """The row of a document."""

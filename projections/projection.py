@@ -15,7 +15,16 @@ from domain.streams import kind_of as _kind_of
 from eventlog.codec import EventCodec
 from eventlog.record import Commit, Committed, Recorded
 from eventlog.registry import UnknownEventError
-from projections.store import PARKED, SCAN_ROWS_MAX, SKIPPED, Row, UnitOfWork, ViewStore, ViewUnavailableError
+from projections.store import (
+    PARKED,
+    SCAN_ROWS_MAX,
+    SKIPPED,
+    BatchTooLargeError,
+    Row,
+    UnitOfWork,
+    ViewStore,
+    ViewUnavailableError,
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -23,6 +32,8 @@ POSITIONS_IDLE_COMMITS = 2_000
 """A batch that changes nothing writes no position until this many commits have passed: what is applied twice changes nothing either."""
 
 ERROR_CHARACTERS_MAX = 200
+TRIALS_MAX = 4
+"""A batch asks for rows whose keys it knows from its events or from other rows, hardly ever three deep; then they are fetched one by one."""
 
 kind_of = lru_cache(maxsize=50_000)(_kind_of)
 
@@ -131,11 +142,22 @@ class Projection:
         )
 
     def _take(self, batch: Sequence[T], received: Callable[[Iterator[T]], Iterator[Received]]) -> None:
+        try:
+            self._take_at_once(batch, received)
+        except BatchTooLargeError:
+            if len(batch) == 1:
+                raise
+            half = len(batch) // 2
+            self._take(batch[:half], received)
+            self._take(batch[half:], received)
+
+    def _take_at_once(
+        self, batch: Sequence[T], received: Callable[[Iterator[T]], Iterator[Received]]
+    ) -> None:
         self._find_back()
         positions: dict[int, int] = {}
-        work = UnitOfWork(self.store)
         try:
-            events = self._take_all(work, received(self._fresh(batch, positions)))
+            work, events = self._tried(batch, received, positions)
         except ViewUnavailableError:
             self.store.release()
             raise
@@ -152,6 +174,33 @@ class Projection:
         if positions:
             self._write(work, positions)
             self.applied_events += events
+
+    def _tried(
+        self,
+        batch: Sequence[T],
+        received: Callable[[Iterator[T]], Iterator[Received]],
+        positions: dict[int, int],
+    ) -> tuple[UnitOfWork, int]:
+        """Apply a batch, after trying until all that it asks for is at hand, where asking is a journey."""
+        for _ in range(TRIALS_MAX):
+            trial = self.store.trial()
+            if trial is None:
+                break
+            positions.clear()
+            work = UnitOfWork(trial)
+            try:
+                events = self._take_all(work, received(self._fresh(batch, positions)))
+            except HoleError:
+                raise
+            except Exception:
+                if not trial.fetch():
+                    raise
+            else:
+                if not trial.fetch():
+                    return work, events
+        positions.clear()
+        work = UnitOfWork(self.store)
+        return work, self._take_all(work, received(self._fresh(batch, positions)))
 
     def flush_positions(self) -> None:
         """Make the positions durable, also after batches that changed nothing."""

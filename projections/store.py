@@ -132,6 +132,10 @@ class StaleWriterError(ViewUnavailableError):
     """
 
 
+class BatchTooLargeError(ViewUnavailableError):
+    """The store cannot write so much at once. Nothing was written; the same in smaller batches can be."""
+
+
 class Rows(Protocol):
     """What a batch reads: a store, or a unit of work that another is built upon."""
 
@@ -139,12 +143,24 @@ class Rows(Protocol):
         """The row of that key."""
         ...
 
-    def newest_row(self, table: Table, prefix: Key) -> Row | None:
-        """The row with the highest last key column, of those whose key columns before it equal `prefix`."""
+    def newest_row(self, table: Table, prefix: Key, following: int | None = None) -> Row | None:
+        """The row with the highest last key column, of those whose key columns before it equal `prefix`.
+
+        `following`, where known: the number of the row that comes next. All rows lie below it, mostly the newest just below it, and none
+        below 1; so a store need not look for it.
+        """
         ...
 
     def noted(self, what: Hashable) -> bool:
         """Whether an earlier batch noted this; now and then everything is forgotten."""
+        ...
+
+
+class Trial(Rows, Protocol):
+    """Rows at hand. What is not is answered as absent, and remembered: then the batch was tried in vain."""
+
+    def fetch(self) -> bool:
+        """Bring to hand what was missing; whether anything was. Raises ViewUnavailableError."""
         ...
 
 
@@ -176,12 +192,12 @@ class UnitOfWork:
             row = changes.seen[key] = self._rows.get(table, key)
         return inserted if row is None else row
 
-    def newest_row(self, table: Table, prefix: Key) -> Row | None:
+    def newest_row(self, table: Table, prefix: Key, following: int | None = None) -> Row | None:
         """The newest row of a `newest` table as this batch sees it."""
         rows = self.newest[table.name]
         if prefix in rows:
             return rows[prefix]
-        row = rows[prefix] = self._rows.newest_row(table, prefix)
+        row = rows[prefix] = self._rows.newest_row(table, prefix, following)
         return row
 
     def noted(self, what: Hashable) -> bool:
@@ -337,8 +353,12 @@ class ViewStore(Protocol):
         """A row as the last `apply` left it. Raises ViewUnavailableError."""
         ...
 
-    def newest_row(self, table: Table, prefix: Key) -> Row | None:
+    def newest_row(self, table: Table, prefix: Key, following: int | None = None) -> Row | None:
         """The newest row of a `newest` table as the last `apply` left it. Raises ViewUnavailableError."""
+        ...
+
+    def trial(self) -> Trial | None:
+        """What to try a batch upon first, so that all that it asks for is fetched at once; None where a row costs no journey."""
         ...
 
     def noted(self, what: Hashable) -> bool:
@@ -346,7 +366,10 @@ class ViewStore(Protocol):
         ...
 
     def apply(self, work: UnitOfWork, positions: Mapping[int, int]) -> None:
-        """Write the batch and the positions in one transaction: all or nothing. Raises ViewUnavailableError."""
+        """Write the batch and the positions in one transaction: all or nothing.
+
+        Raises ViewUnavailableError; as BatchTooLargeError or StaleWriterError where a smaller batch, or asking for the positions, helps.
+        """
         ...
 
     def release(self) -> None:

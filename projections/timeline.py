@@ -52,7 +52,7 @@ def apply(view: UnitOfWork, row: Recorded) -> None:
     if kind not in KINDS:
         return
     event: Any = row.event
-    newest = view.newest_row(EVENTS, (stream,))
+    newest = view.newest_row(EVENTS, (stream,), seq)
     _, _, messages, _, _, last, _, author, other = _NOTHING if newest is None else newest
     if event.TYPE != "message_posted":
         apply_conversation(view, row, seq)

@@ -1,0 +1,195 @@
+"""Events per second into views on MongoDB, beside PyMongo writing the very same documents and nothing else.
+
+`python -m bench.mongo_views [--uri URI] [--events N]`. Without a URI it starts a replica set of one. Wall time, since most of the work is
+the server's; ours and the reference take turns, batch sizes and rounds alike, and the best round of each counts. Both write with
+`w: majority, j: true`. Ours is a projector from frames of the log to the committed transaction: decoding, folding, writing, positions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from pymongo import MongoClient, ReplaceOne
+
+from bench.rebuild import CODEC, History, frames_of
+from docker.local.mongodb import MongoReplicaSet
+from domain.inbox import ReadMarked
+from domain.streams import inbox_stream, shard_of
+from eventlog.codec import frame_of
+from eventlog.record import Commit, Draft, Head
+from projections import personal, timeline
+from projections.mongo import MongoViewStore
+from projections.mongo_driver import ViewDatabase
+from projections.projection import Projection
+from projections.store import Schema
+from projections.views import READ_MODELS
+
+BATCHES = (1_000, 5_000)
+ROUNDS = 3
+USERS = 500
+SHARDS = 8
+DATABASE = "bench"
+
+
+class Marks:
+    """Read marks of so many users, in the order of the log."""
+
+    def __init__(self, users: int) -> None:
+        self._users = users
+        self._heads: dict[int, Head] = {}
+        self._versions: dict[str, int] = {}
+        self._count = 0
+
+    def mark(self, count: int) -> list[Commit]:
+        """The next marks."""
+        return [self._marked() for _ in range(count)]
+
+    def _marked(self) -> Commit:
+        self._count += 1
+        stream = inbox_stream("default", f"user{self._count % self._users}")
+        version = self._versions[stream] = self._versions.get(stream, 0) + 1
+        at = 1_700_000_000_000 + self._count
+        event = ReadMarked(actor="user", at=at, conversation_id=f"g_{version % 3}", read_seq=version)
+        shard = shard_of(stream, SHARDS)
+        draft = Draft(
+            stream=stream,
+            first_version=version,
+            key=self._count.to_bytes(16),
+            payload_digest=bytes(16),
+            at=at,
+            events=(event,),
+            seqs=(version,),
+            events_json=CODEC.encode_events((event,), (version,)),
+        )
+        commit = frame_of(draft, "bench", shard, 1, self._heads.get(shard, Head()))
+        self._heads[shard] = commit.head
+        return commit
+
+
+class Bench:
+    """One database that is emptied before each round."""
+
+    def __init__(self, uri: str) -> None:
+        self._client: MongoClient[dict[str, Any]] = MongoClient(uri, w="majority", journal=True)
+        self._views = ViewDatabase.connect(uri, DATABASE, timeout_ms=60_000)
+
+    def close(self) -> None:
+        """Drop what was made."""
+        self._client.drop_database(DATABASE)
+        self._views.close()
+        self._client.close()
+
+    def projection(self, name: str, *, parks: bool = False) -> Projection:
+        """An empty view."""
+        self._client.drop_database(DATABASE)
+        model = READ_MODELS[name]
+        return model.over(MongoViewStore(self._views, model.schema, 1, "bench"), parks=parks)
+
+    def ours(self, name: str, warm: Sequence[Commit], commits: Sequence[Commit], size: int) -> float:
+        """Seconds to take the commits in batches."""
+        projection = self.projection(name)
+        projection.take_commits(warm, CODEC)
+        gc.freeze()
+        started = time.perf_counter()
+        for first in range(0, len(commits), size):
+            projection.take_commits(commits[first : first + size], CODEC)
+        seconds = time.perf_counter() - started
+        projection.store.close()
+        return seconds
+
+    def documents(self, schema: Schema, table: str) -> list[dict[str, Any]]:
+        """What the last round left in a table."""
+        (name,) = self._views.collections(f"{schema.name}.v1.")[0:0] or [
+            found for found in self._views.collections(f"{schema.name}.v1.") if found.endswith(f".{table}")
+        ]
+        return list(self._client[DATABASE][name].find())
+
+    def insert(self, documents: Sequence[dict[str, Any]], size: int) -> float:
+        """Seconds of a bare `insert_many`."""
+        collection = self._fresh()
+        started = time.perf_counter()
+        for first in range(0, len(documents), size):
+            collection.insert_many(documents[first : first + size], ordered=False)
+        return time.perf_counter() - started
+
+    def replace(self, documents: Sequence[dict[str, Any]], rounds: int) -> float:
+        """Seconds to write these documents so many times with a bare `bulk_write`."""
+        collection = self._fresh()
+        collection.insert_many(documents)
+        started = time.perf_counter()
+        for _ in range(rounds):
+            changes = [ReplaceOne({"_id": document["_id"]}, document, upsert=True) for document in documents]
+            collection.bulk_write(changes, ordered=False)
+        return time.perf_counter() - started
+
+    def _fresh(self) -> Any:
+        self._client.drop_database(DATABASE)
+        return self._client[DATABASE].create_collection("bare")
+
+
+def best(measure: Callable[[], float]) -> float:
+    """The least of some rounds."""
+    return min(measure() for _ in range(ROUNDS))
+
+
+def line(what: str, size: int, count: int, seconds: float, reference: float, reference_what: str) -> None:
+    """Print one row of the table."""
+    print(
+        f"{what:34} {size:6,}  {count / seconds:9,.0f}/s  {reference_what} {count / reference:9,.0f}/s  "
+        f"ratio {seconds / reference:4.2f}"
+    )
+
+
+def timeline_inserts(bench: Bench, events: int) -> None:
+    """Messages of 500 conversations into the timeline."""
+    history = History()
+    warm, commits = frames_of(history.opened), frames_of(history.say(events))
+    for size in BATCHES:
+        seconds = best(lambda size=size: bench.ours("timeline", warm, commits, size))
+        documents = bench.documents(timeline.SCHEMA, "events")[-events:]
+        reference = best(lambda size=size, documents=documents: bench.insert(documents, size))
+        line("timeline, messages inserted", size, events, seconds, reference, "insert_many")
+
+
+def head_updates(bench: Bench, events: int) -> None:
+    """Read marks of 500 users: heads and marks folded to one write a document, and the events inserted."""
+    for size in BATCHES:
+        marks = Marks(USERS)
+        warm, commits = marks.mark(USERS * 3), marks.mark(events)
+        seconds = best(lambda size=size: bench.ours("inbox", warm, commits, size))
+        heads = bench.documents(personal.SCHEMA, "me_heads")
+        rows = bench.documents(personal.SCHEMA, "personal")
+        inserted = bench.documents(personal.SCHEMA, "me_events")[-events:]
+        folded = (heads + rows)[: min(size, len(heads) + len(rows))]
+        reference = best(lambda: bench.replace(folded, events // size)) + best(
+            lambda: bench.insert(inserted, size)
+        )
+        line("inbox, read marks folded", size, events, seconds, reference, "bulk + insert")
+
+
+def main() -> None:
+    """Parse the command line and measure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--uri")
+    parser.add_argument("--events", type=int, default=50_000)
+    options = parser.parse_args()
+    with ExitStack() as stack:
+        uri = options.uri
+        if uri is None:
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            uri = stack.enter_context(MongoReplicaSet(Path(folder))).uri
+        bench = Bench(uri)
+        stack.callback(bench.close)
+        timeline_inserts(bench, options.events)
+        head_updates(bench, options.events)
+
+
+if __name__ == "__main__":
+    main()
