@@ -249,10 +249,10 @@ def test_a_batch_that_is_too_large_for_one_transaction_is_taken_in_parts(databas
     )
 
     def write(view: UnitOfWork, row: Recorded) -> None:
-        for number in range(10):
+        for number in range(20):
             view.append(wide.tables[0], (f"{row.stream}-{row.version}-{number}", b"x" * 200_000))
 
-    history = History(3).grow(12)
+    history = History(3).grow(24)
     store = MongoViewStore(database, wide, 1, LOG)
     sizes: list[int] = []
     apply = store.apply
@@ -264,9 +264,9 @@ def test_a_batch_that_is_too_large_for_one_transaction_is_taken_in_parts(databas
     store.apply = counted  # type: ignore[method-assign]
     Projection(store, write).take(history)
     events = sum(len(one.events) for one in history)
-    assert sizes[0] == events * 10
+    assert sizes[0] == events * 20
     assert len(sizes) > 1
     with store.snapshot() as snapshot:
-        assert snapshot.count(wide.tables[0], ()) == events * 10
+        assert snapshot.count(wide.tables[0], ()) == events * 20
         assert sum(snapshot.positions().values()) == len(history)
     store.close()
