@@ -272,11 +272,11 @@ def unexplained_silence(module: Module) -> Findings:
 
 
 def stray_print(module: Module) -> Findings:
-    if module.path.startswith(("bench/", "ops/cli", "docker/local/__main__")):
+    if module.path.startswith(("bench/", "docs/examples/", "ops/cli", "docker/local/__main__")):
         return
     for call in module.calls:
         if dotted(call.func) == "print":
-            yield call.lineno, "`print` outside the command lines and the benchmarks"
+            yield call.lineno, "`print` outside the command lines, the benchmarks and the examples"
 
 
 _LOGGERS = re.compile(r"(^|\.)_?(log|logger|logging|structlog)(\.\w+\(\)|\(\))*$")
