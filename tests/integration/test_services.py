@@ -21,7 +21,8 @@ from docker.local.failures import ServicesError
 from docker.local.folders import ROOT
 from docker.local.kafka import KafkaCluster
 from docker.local.mongodb import MongoReplicaSet
-from docker.local.redis import DURABLE, RedisServers
+from docker.local.redis import DURABLE, VOLATILE, RedisServers
+from docker.local.services import Services
 from docker.local.supervisor import description, down, up
 
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(120)]
@@ -96,36 +97,38 @@ async def test_redis_writes_and_reads(redis_url: str, redis_prefix: str) -> None
 # --- killed and started again ----------------------------------------------------------------------
 
 
-async def test_mongodb_comes_back_with_what_it_acknowledged(tmp_path: Path) -> None:
-    with MongoReplicaSet(tmp_path / "mongodb") as servers:
-        await write_document(servers.uri, "here", "a")
+async def test_all_start_together_and_come_back_with_what_they_acknowledged(tmp_path: Path) -> None:
+    with Services(tmp_path) as services:
+        mongodb, kafka, redis_servers = (services.clusters[kind] for kind in ("mongodb", "kafka", "redis"))
+        assert await write_document(mongodb.address, "here", "a") == ["a"]
+        await make_topic(kafka.address, "here")
+        assert await write_record(kafka.address, "here", b"a") == [b"a"]
+        assert await write_key(redis_servers.address, "here", "a") == "a"
+        before = services.describe()
+        for cluster in services.clusters.values():
+            for node in cluster.nodes:
+                node.kill()
+                assert not node.running
+        services.start()
+        after = services.describe()
+        assert {**before, "nodes": []} == {**after, "nodes": []}
+        pids = [{node["pid"] for node in described["nodes"]} for described in (before, after)]
+        assert None not in pids[1]
+        assert not pids[0] & pids[1]
+        assert await write_document(mongodb.address, "here", "b") == ["a", "b"]
+        assert await write_record(kafka.address, "here", b"b") == [b"a", b"b"]
+        assert await write_key(redis_servers.address, "here", "b") == "b"
+
+
+@pytest.mark.parametrize("options,kept", [(VOLATILE, 0), (DURABLE, 1)])
+def test_redis_comes_back_empty_or_with_what_it_appended(
+    tmp_path: Path, options: tuple[str, ...], kept: int
+) -> None:
+    with RedisServers(tmp_path / "redis", options=options) as servers:
         (node,) = servers.nodes
-        killed = node.pid
-        node.kill()
-        assert not node.running
+        assert node.ask("SET a 1") == "+OK"
         servers.restart()
-        assert node.pid not in {None, killed}
-        assert await write_document(servers.uri, "here", "b") == ["a", "b"]
-
-
-async def test_kafka_comes_back_with_what_it_acknowledged(tmp_path: Path) -> None:
-    with KafkaCluster(tmp_path / "kafka") as cluster:
-        await make_topic(cluster.bootstrap, "here")
-        await write_record(cluster.bootstrap, "here", b"a")
-        cluster.restart()
-        assert await write_record(cluster.bootstrap, "here", b"b") == [b"a", b"b"]
-
-
-async def test_redis_comes_back_empty_or_with_what_it_appended(tmp_path: Path) -> None:
-    with (
-        RedisServers(tmp_path / "volatile") as volatile,
-        RedisServers(tmp_path / "kept", options=DURABLE) as kept,
-    ):
-        for servers, expected in ((volatile, "-1"), (kept, "1")):
-            node = servers.nodes[0]
-            node.ask("SET a 1")
-            servers.restart()
-            assert node.ask("EXISTS a") == f":{max(0, int(expected))}"
+        assert node.ask("EXISTS a") == f":{kept}"
 
 
 def test_a_paused_server_keeps_silent_until_resumed(tmp_path: Path) -> None:
