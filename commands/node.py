@@ -114,6 +114,11 @@ class Node:
         return {number: shard.head.position for number, shard in self._shards.items()}
 
     @property
+    def shards(self) -> Mapping[int, OwnedShard]:
+        """The shards that were opened here, lost ones too."""
+        return self._shards
+
+    @property
     def writable(self) -> bool:
         """False after a flush or a trial write that failed, until one succeeds."""
         return self._health.writable
