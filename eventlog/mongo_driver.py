@@ -57,14 +57,14 @@ class MongoTimeouts(msgspec.Struct, frozen=True):
     """How long what may take, in milliseconds.
 
     `write_ms` bounds the wait for the majority (`wtimeout`), `read_ms` a query on the server (`maxTimeMS`); `socket_ms` must be
-    longer than both, so that the server's own answer comes first.
+    longer than both, so that the server's own answer comes first, and shorter than a caller's patience (10 s): each try ends within it.
     """
 
-    select_ms: int = 5_000
-    connect_ms: int = 5_000
-    write_ms: int = 10_000
-    read_ms: int = 10_000
-    socket_ms: int = 20_000
+    select_ms: int = 3_000
+    connect_ms: int = 3_000
+    write_ms: int = 3_000
+    read_ms: int = 5_000
+    socket_ms: int = 7_000
 
 
 class DriverClosedError(Exception):
@@ -93,7 +93,7 @@ class MongoDriver:
         self._calls = InFlight()
         self._sessions: list[Any] = []
         self._seen: Any = None
-        """The operation time of the newest reply: what later reads must show."""
+        """The operation time of the newest reply that a majority stands behind: what later reads must show."""
 
     @classmethod
     def connect(
@@ -158,7 +158,8 @@ class MongoDriver:
         """
         command = {"insert": collection, "ordered": True, "writeConcern": self.write_concern}
         reply: Document = await self._run(lambda: self._database.command({**command, "documents": documents}))
-        self._see(reply.get("operationTime"))
+        if not reply.get("writeConcernError"):
+            self._see(reply.get("operationTime"))
         return reply
 
     async def bulk_write(
