@@ -23,12 +23,12 @@ from docker.local.mongodb import MongoReplicaSet
 from domain.inbox import ReadMarked
 from domain.streams import inbox_stream, shard_of
 from eventlog.codec import frame_of
-from eventlog.record import Commit, Draft, Head
+from eventlog.record import Commit, Draft, Head, Recorded
 from projections import personal, timeline
 from projections.mongo import MongoViewStore
 from projections.mongo_driver import ViewDatabase
 from projections.projection import Projection
-from projections.store import Schema
+from projections.store import Schema, Table, UnitOfWork
 from projections.views import READ_MODELS
 
 BATCHES = (1_000, 5_000)
@@ -36,6 +36,16 @@ ROUNDS = 3
 USERS = 500
 SHARDS = 8
 DATABASE = "bench"
+HEADS = Schema(
+    name="heads",
+    version=1,
+    tables=(Table(name="heads", columns=("stream text", "head int", "at int"), key_size=1),),
+)
+
+
+def move_head(view: UnitOfWork, row: Recorded) -> None:
+    """What a projection of nothing but heads would do."""
+    view.put(HEADS.tables[0], (row.stream, row.seq, row.event.at))
 
 
 class Marks:
@@ -96,19 +106,22 @@ class Bench:
         """Seconds to take the commits in batches."""
         projection = self.projection(name)
         projection.take_commits(warm, CODEC)
-        gc.freeze()
-        started = time.perf_counter()
-        for first in range(0, len(commits), size):
-            projection.take_commits(commits[first : first + size], CODEC)
-        seconds = time.perf_counter() - started
+        seconds = self._taken(projection, commits, size)
         projection.store.close()
+        return seconds
+
+    def heads(self, commits: Sequence[Commit], size: int) -> float:
+        """Seconds to move heads."""
+        self._client.drop_database(DATABASE)
+        store = MongoViewStore(self._views, HEADS, 1, "bench")
+        seconds = self._taken(Projection(store, move_head, contents=False, parks=False), commits, size)
+        store.close()
         return seconds
 
     def documents(self, schema: Schema, table: str) -> list[dict[str, Any]]:
         """What the last round left in a table."""
-        (name,) = self._views.collections(f"{schema.name}.v1.")[0:0] or [
-            found for found in self._views.collections(f"{schema.name}.v1.") if found.endswith(f".{table}")
-        ]
+        names = self._views.collections(f"{schema.name}.v1.")
+        (name,) = (name for name in names if name.endswith(f".{table}"))
         return list(self._client[DATABASE][name].find())
 
     def insert(self, documents: Sequence[dict[str, Any]], size: int) -> float:
@@ -129,20 +142,28 @@ class Bench:
             collection.bulk_write(changes, ordered=False)
         return time.perf_counter() - started
 
+    @staticmethod
+    def _taken(projection: Projection, commits: Sequence[Commit], size: int) -> float:
+        gc.freeze()
+        started = time.perf_counter()
+        for first in range(0, len(commits), size):
+            projection.take_commits(commits[first : first + size], CODEC)
+        return time.perf_counter() - started
+
     def _fresh(self) -> Any:
         self._client.drop_database(DATABASE)
         return self._client[DATABASE].create_collection("bare")
 
 
-def best(measure: Callable[[], float]) -> float:
+def best(measure: Callable[..., float], *arguments: Any) -> float:
     """The least of some rounds."""
-    return min(measure() for _ in range(ROUNDS))
+    return min(measure(*arguments) for _ in range(ROUNDS))
 
 
 def line(what: str, size: int, count: int, seconds: float, reference: float, reference_what: str) -> None:
     """Print one row of the table."""
     print(
-        f"{what:34} {size:6,}  {count / seconds:9,.0f}/s  {reference_what} {count / reference:9,.0f}/s  "
+        f"{what:28} batches of {size:5,}  {count / seconds:7,.0f}/s  {reference_what} {count / reference:7,.0f}/s  "
         f"ratio {seconds / reference:4.2f}"
     )
 
@@ -152,26 +173,36 @@ def timeline_inserts(bench: Bench, events: int) -> None:
     history = History()
     warm, commits = frames_of(history.opened), frames_of(history.say(events))
     for size in BATCHES:
-        seconds = best(lambda size=size: bench.ours("timeline", warm, commits, size))
+        seconds = best(bench.ours, "timeline", warm, commits, size)
         documents = bench.documents(timeline.SCHEMA, "events")[-events:]
-        reference = best(lambda size=size, documents=documents: bench.insert(documents, size))
+        reference = best(bench.insert, documents, size)
         line("timeline, messages inserted", size, events, seconds, reference, "insert_many")
 
 
 def head_updates(bench: Bench, events: int) -> None:
+    """A head for each of 500 conversations, moved by every message, folded to one write a document and batch."""
+    history = History()
+    commits = frames_of(history.say(events))
+    for size in BATCHES:
+        seconds = best(bench.heads, commits, size)
+        documents = bench.documents(HEADS, "heads")
+        reference = best(bench.replace, documents, events // size)
+        line("heads, messages folded", size, events, seconds, reference, "bulk_write")
+
+
+def marks_folded(bench: Bench, events: int) -> None:
     """Read marks of 500 users: heads and marks folded to one write a document, and the events inserted."""
     for size in BATCHES:
         marks = Marks(USERS)
         warm, commits = marks.mark(USERS * 3), marks.mark(events)
-        seconds = best(lambda size=size: bench.ours("inbox", warm, commits, size))
+        seconds = best(bench.ours, "inbox", warm, commits, size)
         heads = bench.documents(personal.SCHEMA, "me_heads")
         rows = bench.documents(personal.SCHEMA, "personal")
         inserted = bench.documents(personal.SCHEMA, "me_events")[-events:]
-        folded = (heads + rows)[: min(size, len(heads) + len(rows))]
-        reference = best(lambda: bench.replace(folded, events // size)) + best(
-            lambda: bench.insert(inserted, size)
-        )
-        line("inbox, read marks folded", size, events, seconds, reference, "bulk + insert")
+        # A batch touches each head once, and as many of the three marks of each user as it has events.
+        folded = heads + rows[: min(size, len(rows))]
+        reference = best(bench.replace, folded, events // size) + best(bench.insert, inserted, size)
+        line("inbox, read marks folded", size, events, seconds, reference, "bulk_write + insert_many")
 
 
 def main() -> None:
@@ -189,6 +220,7 @@ def main() -> None:
         stack.callback(bench.close)
         timeline_inserts(bench, options.events)
         head_updates(bench, options.events)
+        marks_folded(bench, options.events)
 
 
 if __name__ == "__main__":

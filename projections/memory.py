@@ -17,6 +17,7 @@ from projections.store import (
     Table,
     TableChanges,
     TextQuery,
+    Trial,
     UnitOfWork,
     Value,
     ViewStore,
@@ -69,8 +70,9 @@ class MemoryViewStore:
         self._check_open()
         return self._view.rows[table.name].get(key)
 
-    def trial(self) -> None:
-        """See the port."""
+    def trial(self) -> Trial | None:
+        """See the port: nothing is a journey."""
+        return None
 
     def newest_row(self, table: Table, prefix: Key, following: int | None = None) -> Row | None:
         """See the port."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStart
 from typing_extensions import override
 
 from domain.talk import MessageEdited
-from eventlog.record import Committed, Recorded
+from eventlog.record import Committed
 from projections.memory import MemoryShelf
 from projections.mongo import MongoViewStore
 from projections.mongo_driver import ConflictError, MongoUnfitError, ViewDatabase
@@ -243,30 +243,18 @@ def test_every_commit_asks_for_the_majority_and_the_journal(mongodb_uri: str, mo
 
 
 @pytest.mark.slow
-def test_a_batch_that_is_too_large_for_one_transaction_is_taken_in_parts(database: ViewDatabase) -> None:
-    wide = Schema(
-        name="wide", version=1, tables=(Table(name="wide", columns=("name text", "body bytes"), key_size=1),)
-    )
-
-    def write(view: UnitOfWork, row: Recorded) -> None:
-        for number in range(20):
-            view.append(wide.tables[0], (f"{row.stream}-{row.version}-{number}", b"x" * 200_000))
-
-    history = History(3).grow(24)
-    store = MongoViewStore(database, wide, 1, LOG)
-    sizes: list[int] = []
-    apply = store.apply
-
-    def counted(work: UnitOfWork, positions: Mapping[int, int]) -> None:
-        sizes.append(sum(len(changes.new_rows) for changes in work.changes.values()))
-        apply(work, positions)
-
-    store.apply = counted  # type: ignore[method-assign]
-    Projection(store, write).take(history)
-    events = sum(len(one.events) for one in history)
-    assert sizes[0] == events * 20
-    assert len(sizes) > 1
+def test_a_batch_of_more_than_one_command_takes_is_written(database: ViewDatabase) -> None:
+    table = Table(name="wide", columns=("name text", "body bytes"), key_size=1)
+    store = MongoViewStore(database, Schema(name="wide", version=1, tables=(table,)), 1, LOG)
+    work = UnitOfWork(store)
+    for number in range(90):
+        work.append(table, (f"new{number}", b"x" * 200_000))
+    store.apply(work, {0: 1})
+    work = UnitOfWork(store)
+    for number in range(90):
+        work.put(table, (f"new{number}", b"y" * 200_000))
+    store.apply(work, {0: 2})
     with store.snapshot() as snapshot:
-        assert snapshot.count(wide.tables[0], ()) == events * 20
-        assert sum(snapshot.positions().values()) == len(history)
+        assert snapshot.count(table, ()) == 90
+        assert snapshot.get(table, ("new89",)) == ("new89", b"y" * 200_000)
     store.close()
