@@ -7,7 +7,6 @@ they are compared with the frame, so that nobody can be led astray by a header.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
 import msgspec
 
@@ -75,7 +74,7 @@ def record_of(commit: Commit) -> CarriedRecord:
         outline = _decode_outline(commit.frame)
     except (msgspec.DecodeError, ValueError) as error:
         raise UnknownEventError(f"not a frame: {error}") from error
-    headers = tuple(_headers(commit, outline.log_id, outline.events).items())
+    headers = _headers(commit, outline.log_id, outline.events)
     return CarriedRecord(commit.stream.encode(), commit.frame, headers, commit.at)
 
 
@@ -89,10 +88,13 @@ def carried_of(record: CarriedRecord) -> Carried:
         previous = bytes.fromhex(frame.previous)
         kinds = [_Kind(event.type, event.schema, event.trace_id) for event in frame.events]
         expected = _headers(commit, frame.log_id, kinds)
+        stream = commit.stream.encode()
     except (UnknownEventError, ValueError) as error:
         raise ForgedRecordError(f"a record that carries no frame: {error}") from error
+    if record.key == stream and record.headers == expected:
+        return Carried(commit, frame.log_id, previous)
     place = f"{commit.shard}:{commit.position}"
-    if record.key != expected["stream"]:
+    if record.key != stream:
         raise ForgedRecordError(f"the key of {place} is not its stream")
     wrong = _wrong_headers(record.headers, expected)
     if wrong:
@@ -117,34 +119,44 @@ def commit_of(frame: StoredFrame, value: bytes) -> Commit:
     )
 
 
-def _headers(commit: Commit, log_id: str, kinds: list[_Kind]) -> dict[str, bytes]:
-    # Each pair of type and schema once, in order of appearance: a call that adds 200 members names one type.
-    pairs = dict.fromkeys((kind.type, kind.schema) for kind in kinds)
-    headers = {
-        "shard": b"%d" % commit.shard,
-        "position": b"%d" % commit.position,
-        "epoch": b"%d" % commit.epoch,
-        "log_id": log_id.encode(),
-        "stream": commit.stream.encode(),
-        "first_version": b"%d" % commit.first_version,
-        "events": b"%d" % commit.events_count,
-        "types": ",".join(name for name, _ in pairs).encode(),
-        "schemas": ",".join(str(schema) for _, schema in pairs).encode(),
-    }
-    trace_id = next((kind.trace_id for kind in kinds if kind.trace_id is not None), None)
-    if trace_id is not None:
-        headers["trace_id"] = trace_id.encode()
-        if _W3C_TRACE_ID.fullmatch(trace_id) and trace_id != _NO_TRACE_ID:
-            # The span is the command's: named by the first half of its key, so that every process computes the same one.
-            headers["traceparent"] = f"00-{trace_id}-{commit.key.hex()[:_SPAN_HEX]}-01".encode()
-    return headers
+def _headers(commit: Commit, log_id: str, kinds: list[_Kind]) -> tuple[Header, ...]:
+    """In a fixed order, so that those of a true record are equal at once."""
+    first = kinds[0] if len(kinds) == 1 else None
+    if first is not None:
+        types, schemas, trace_id = first.type.encode(), b"%d" % first.schema, first.trace_id
+    else:
+        # Each pair of type and schema once, in order of appearance: a call that adds 200 members names one type.
+        pairs = dict.fromkeys([(kind.type, kind.schema) for kind in kinds])
+        types = ",".join([name for name, _ in pairs]).encode()
+        schemas = ",".join([str(schema) for _, schema in pairs]).encode()
+        trace_id = next((kind.trace_id for kind in kinds if kind.trace_id is not None), None)
+    headers = (
+        ("shard", b"%d" % commit.shard),
+        ("position", b"%d" % commit.position),
+        ("epoch", b"%d" % commit.epoch),
+        ("log_id", log_id.encode()),
+        ("stream", commit.stream.encode()),
+        ("first_version", b"%d" % commit.first_version),
+        ("events", b"%d" % commit.events_count),
+        ("types", types),
+        ("schemas", schemas),
+    )
+    return headers if trace_id is None else (*headers, *_trace_headers(commit, trace_id))
 
 
-def _wrong_headers(headers: tuple[Header, ...], expected: Mapping[str, bytes]) -> set[str]:
+def _trace_headers(commit: Commit, trace_id: str) -> tuple[Header, ...]:
+    plain = ("trace_id", trace_id.encode())
+    if not _W3C_TRACE_ID.fullmatch(trace_id) or trace_id == _NO_TRACE_ID:
+        return (plain,)
+    # The span is the command's: named by the first half of its key, so that every process computes the same one.
+    return plain, ("traceparent", f"00-{trace_id}-{commit.key.hex()[:_SPAN_HEX]}-01".encode())
+
+
+def _wrong_headers(headers: tuple[Header, ...], expected: tuple[Header, ...]) -> set[str]:
     ours = [(name, value) for name, value in headers if name in _OURS]
-    found = dict(ours)
-    if found == expected and len(ours) == len(found):
+    wanted, found = dict(expected), dict(ours)
+    if found == wanted and len(ours) == len(found):
         return set()
-    wrong = {name for name, value in ours if expected.get(name) != value}
-    wrong.update(name for name in expected if name not in found)
+    wrong = {name for name, value in ours if wanted.get(name) != value}
+    wrong.update(name for name in wanted if name not in found)
     return wrong or {"one of them comes twice"}
