@@ -85,9 +85,9 @@ def command_of(data: bytes) -> Command:
 # --- face to owner ---
 
 
-def packed_call(call: Call, number: int, now: float) -> pb.Command:
-    """A call for the wire; `now` in loop seconds. `call.encoded` must be there."""
-    packed = pb.Command(
+def pack_call(batch: pb.Batch, call: Call, number: int, now: float) -> None:
+    """Add a call to a batch; `now` in loop seconds. `call.encoded` must be there."""
+    packed = batch.commands.add(
         number=number,
         tenant=call.tenant,
         actor=call.actor,
@@ -108,7 +108,6 @@ def packed_call(call: Call, number: int, now: float) -> pb.Command:
                 trace_id=trace.trace_id,
             )
         )
-    return packed
 
 
 def order_of(packed: pb.Command, now: float, done: Done) -> Order:
@@ -150,9 +149,9 @@ def _check_names(tenant_id: str, name: str, actor: str) -> None:
         raise Problem("malformed", f"names have at most {NAME_LENGTH_MAX} characters")
 
 
-def packed_look(look: Look, number: int) -> pb.Look:
-    """A look for the wire."""
-    return pb.Look(
+def pack_look(batch: pb.Batch, look: Look, number: int) -> None:
+    """Add a look to a batch."""
+    batch.looks.add(
         number=number,
         kind=_KIND_OF_LOOK[look.kind],
         tenant=look.tenant,
@@ -173,20 +172,23 @@ def look_of(packed: pb.Look) -> Look:
 # --- owner to face ---
 
 
-def packed_answer(number: int, result: Result) -> pb.Answer:
-    """An answer for the wire."""
+def pack_answer(answers: pb.Answers, number: int, result: Result) -> None:
+    """Add an answer to a message."""
+    add = answers.answers.add
     if isinstance(result, Answer):
         if result.commit is not None:
-            return pb.Answer(number=number, done=pb.Done(replayed=result.replayed, frame=result.commit.frame))
-        return pb.Answer(number=number, nothing=pb.Nothing(stream=result.stream, shard=result.shard))
-    if isinstance(result, Problem):
-        return pb.Answer(number=number, problem=_packed_problem(result))
-    if isinstance(result, pb.State):
-        return pb.Answer(number=number, state=result)
-    if isinstance(result, Outline):
+            add(number=number, frame=result.commit.frame, replayed=result.replayed)
+        else:
+            add(number=number, nothing=pb.Nothing(stream=result.stream, shard=result.shard))
+    elif isinstance(result, Problem):
+        add(number=number, problem=_packed_problem(result))
+    elif isinstance(result, pb.State):
+        add(number=number, state=result)
+    elif isinstance(result, Outline):
         outline = pb.Outline(version=result.version, members=result.members, blocked=result.blocked)
-        return pb.Answer(number=number, outline=outline)
-    return pb.Answer(number=number, user_exists=bool(result))
+        add(number=number, outline=outline)
+    else:
+        add(number=number, user_exists=bool(result))
 
 
 def _packed_problem(problem: Problem) -> pb.Problem:
@@ -217,8 +219,8 @@ def packed_state(state: State, bytes_max: int) -> pb.State | Problem:
 def result_of(packed: pb.Answer, codec: EventCodec) -> Result:
     """What the owner said. What this node cannot read is a Problem: `outcome_unknown` for a commit, which did happen."""
     match packed.WhichOneof("result"):
-        case "done":
-            return _done_of(packed.done, codec)
+        case "frame":
+            return _done_of(packed.frame, packed.replayed, codec)
         case "nothing":
             return Answer(packed.nothing.stream, False, packed.nothing.shard)
         case "problem":
@@ -233,9 +235,9 @@ def result_of(packed: pb.Answer, codec: EventCodec) -> Result:
     return Problem("unavailable", "the owner answers what this server cannot read", retry_after_ms=1_000)
 
 
-def _done_of(done: pb.Done, codec: EventCodec) -> Answer | Problem:
+def _done_of(frame: bytes, replayed: bool, codec: EventCodec) -> Answer | Problem:
     try:
-        return _answer_of(done.frame, done.replayed, codec)
+        return _answer_of(frame, replayed, codec)
     except UnknownEventError:
         return Problem(
             "outcome_unknown", "it was done, but this server cannot read what the owner says of it"
@@ -251,15 +253,15 @@ def _answer_of(frame: bytes, replayed: bool, codec: EventCodec) -> Answer:
     except ValueError as error:
         raise UnknownEventError(f"not a frame: {error}") from error
     version, number = stored.first_version, stored.first_number
-    rows = tuple(
+    rows = [
         Recorded(
             stream, version + index, event.seq, number + index, codec.event_of(event, at), shard, position, key,
             event.correlation_id, event.causation_id, event.trace_id,
         )
         for index, event in enumerate(stored.events)
-    )  # fmt: skip
+    ]  # fmt: skip
     commit = Commit(shard, position, stored.epoch, stream, version, number, key, digest, at, len(rows), frame)
-    return Answer(stream, True, shard, position, at, replayed, rows, commit)
+    return Answer(stream, True, shard, position, at, replayed, tuple(rows), commit)
 
 
 def _problem_of(packed: pb.Problem) -> Problem:

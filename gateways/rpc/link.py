@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from commands.caller import Answer
 from domain.errors import Problem
-from gateways.rpc.encoding import Result, packed_answer
+from gateways.rpc.encoding import Result, pack_answer
 from gateways.rpc.generated import minutebook_pb2 as pb
 from gateways.rpc.handshake import VERSION
 from gateways.rpc.settings import RpcSettings
@@ -28,6 +28,8 @@ class Link:
         """Nobody hears any more what is answered here, and nothing more may be taken from it."""
         self.ending = False
         """Nothing more is asked; what is answered still leaves."""
+        self._leaving = False
+        self._told_leaving = False
         self.reason: str | None = None
         """What was wrong with what the face sent."""
         self._settings = settings
@@ -65,6 +67,11 @@ class Link:
             self._answers.append((number, size, result))
             self._wake.set()
 
+    def leave(self) -> None:
+        """Tell the face that nothing more is done here."""
+        self._leaving = True
+        self._wake.set()
+
     def end(self) -> None:
         """Nothing more will be asked."""
         self.ending = True
@@ -93,26 +100,27 @@ class Link:
 
     def message(self, heads: Mapping[int, int]) -> pb.Answers | None:
         """The next message, None when there is nothing to say. What is durable is told with the answers that rest on it."""
-        answers: list[pb.Answer] = []
-        size = 0
-        while (
-            self._answers
-            and len(answers) < self._settings.batch_commands
-            and size < self._settings.batch_bytes
-        ):
+        message = pb.Answers(version=VERSION)
+        count = size = 0
+        while self._answers and count < self._settings.batch_commands and size < self._settings.batch_bytes:
             number, asked, result = self._answers.popleft()
-            answers.append(packed_answer(number, result))
+            pack_answer(message, number, result)
+            count += 1
             size += _weight(result)
             self._left(asked)
         told = self._told
         moved = {shard: position for shard, position in heads.items() if told.get(shard) != position}
-        if not answers and not moved:
+        leaving = self._leaving and not self._told_leaving
+        if not count and not moved and not leaving:
             return None
+        if leaving:
+            self._told_leaving = message.leaving = True
         told.update(moved)
         if self._heads_timer is not None:
             self._heads_timer.cancel()
             self._heads_timer = None
-        return pb.Answers(version=VERSION, answers=answers, heads=moved)
+        message.heads.update(moved)
+        return message
 
     def _left(self, size: int) -> None:
         self._in_flight -= 1

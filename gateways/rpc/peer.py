@@ -19,7 +19,7 @@ from commands.tasks import TaskOwner
 from domain.aggregates import State
 from domain.errors import Problem
 from eventlog.codec import EventCodec
-from gateways.rpc.encoding import Result, command_bytes, packed_call, packed_look, result_of
+from gateways.rpc.encoding import Result, command_bytes, pack_call, pack_look, result_of
 from gateways.rpc.generated import minutebook_pb2 as pb
 from gateways.rpc.handshake import (
     FACE,
@@ -128,6 +128,7 @@ class RpcPeer(Peer):
         self._number = 0
         self._wake = asyncio.Event()
         self._down = False
+        """There is no link, or the owner stops: nothing is sent."""
         self._closed = False
         self._tasks = TaskOwner(f"peer-{node}", 1)
         self._tasks.start(self._run())
@@ -290,23 +291,25 @@ class RpcPeer(Peer):
             await self._wake.wait()
             self._wake.clear()
             delay = due - loop.time()
-            if delay > 0:
+            if delay > 0 and not self._down:
                 await asyncio.sleep(delay)
             due = loop.time() + self._settings.batch_pace_ms / 1_000
-            while (batch := self._batch(loop.time())) is not None:
-                self.counters.batches += 1
-                try:
+            try:
+                while (batch := self._batch(loop.time())) is not None:
+                    self.counters.batches += 1
                     await stream.write(batch)
-                except _BROKEN as error:
-                    self._failed(_reason(error))
+                if self._down:
+                    await stream.done_writing()
                     return
+            except _BROKEN as error:
+                self._failed(_reason(error))
+                return
 
     def _batch(self, now: float) -> pb.Batch | None:
         """The next batch, None when nothing waits. What is in it counts as sent."""
-        commands: list[pb.Command] = []
-        looks: list[pb.Look] = []
-        size = 0
-        while self._outbox and len(commands) + len(looks) < self._settings.batch_commands:
+        batch = pb.Batch(version=VERSION)
+        count = size = 0
+        while self._outbox and count < self._settings.batch_commands:
             if size and size + self._outbox[0].size > self._settings.batch_bytes:
                 break
             asked = self._outbox.popleft()
@@ -316,15 +319,14 @@ class RpcPeer(Peer):
             self._number += 1
             self._pending[self._number] = asked
             size += asked.size
+            count += 1
             if asked.call is not None:
                 asked.call.sent = True
-                commands.append(packed_call(asked.call, self._number, now))
+                pack_call(batch, asked.call, self._number, now)
             elif asked.look is not None:
-                looks.append(packed_look(asked.look, self._number))
-        if not commands and not looks:
-            return None
-        self.counters.commands += len(commands)
-        return pb.Batch(version=VERSION, commands=commands, looks=looks)
+                pack_look(batch, asked.look, self._number)
+        self.counters.commands += count
+        return batch if count else None
 
     async def _read(self, stream: Stream) -> None:
         """Answers, until the link breaks. Raises AioRpcError."""
@@ -341,13 +343,20 @@ class RpcPeer(Peer):
                 asked = self._pending.pop(answer.number, None)
                 if asked is not None:
                     self._hear(asked, result_of(answer, self._face.codec))
+            if answers.leaving:
+                self._down = True
+                self._lose_unsent()
+                self._wake.set()
 
     def _lose_all(self) -> None:
         """No answer will come any more: what was sent may have happened, the rest was never seen."""
         pending, self._pending = self._pending, {}
-        outbox, self._outbox = self._outbox, deque()
         for asked in pending.values():
             self._hear(asked, _SENT)
+        self._lose_unsent()
+
+    def _lose_unsent(self) -> None:
+        outbox, self._outbox = self._outbox, deque()
         for asked in outbox:
             self._hear(asked, _NOT_SENT)
 

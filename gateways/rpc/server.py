@@ -107,7 +107,7 @@ class CommandServer:
         if self._unfollow is not None:
             self._unfollow()
         for link in self._links:
-            link.end()
+            link.leave()
         await self._server.stop(self._settings.drain_s)
         await self._looks.close()
 
@@ -235,7 +235,7 @@ class CommandServer:
             size = len(command.command)
             link.took(size)
             done = partial(link.answer, command.number, size)
-            if self._stopping or link.ending:
+            if self._stopping:
                 done(self._leaving(command.tenant, command.name))
             else:
                 self._hand_in(command, now, done)

@@ -291,7 +291,7 @@ async def test_a_command_that_cannot_be_read_is_refused_alone(one: Owner) -> Non
             heard |= {answer.number: answer for answer in (await raw.hear()).answers}
     codes = {number: answer.problem.code for number, answer in heard.items()}
     assert codes == {1: "malformed", 2: "", 3: "malformed", 4: "not_found", 5: "malformed"}
-    assert heard[2].HasField("done")
+    assert heard[2].frame
 
 
 # --- cuts --------------------------------------------------------------------------------------------------------------------------
@@ -411,6 +411,7 @@ async def test_an_owner_that_stops_answers_what_is_under_way() -> None:
         assert first.result() == "done"
         assert second.result() == "unavailable"
         assert (await one.desk.peek("default", "user:cleo")).version == 0
+        assert house.peers.peer("one", one.address).problem in {"the owner hung up", "nobody answers there"}
 
 
 # --- bounds ------------------------------------------------------------------------------------------------------------------------

@@ -106,7 +106,7 @@ class Look(_message.Message):
     def __init__(self, number: _Optional[int] = ..., kind: _Optional[_Union[Look.Kind, str]] = ..., tenant: _Optional[str] = ..., name: _Optional[str] = ..., user_id: _Optional[str] = ...) -> None: ...
 
 class Answers(_message.Message):
-    __slots__ = ("version", "challenge", "welcome", "answers", "heads")
+    __slots__ = ("version", "challenge", "welcome", "answers", "heads", "leaving")
     class HeadsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -119,12 +119,14 @@ class Answers(_message.Message):
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     ANSWERS_FIELD_NUMBER: _ClassVar[int]
     HEADS_FIELD_NUMBER: _ClassVar[int]
+    LEAVING_FIELD_NUMBER: _ClassVar[int]
     version: int
     challenge: Challenge
     welcome: Welcome
     answers: _containers.RepeatedCompositeFieldContainer[Answer]
     heads: _containers.ScalarMap[int, int]
-    def __init__(self, version: _Optional[int] = ..., challenge: _Optional[_Union[Challenge, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., answers: _Optional[_Iterable[_Union[Answer, _Mapping]]] = ..., heads: _Optional[_Mapping[int, int]] = ...) -> None: ...
+    leaving: bool
+    def __init__(self, version: _Optional[int] = ..., challenge: _Optional[_Union[Challenge, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., answers: _Optional[_Iterable[_Union[Answer, _Mapping]]] = ..., heads: _Optional[_Mapping[int, int]] = ..., leaving: _Optional[bool] = ...) -> None: ...
 
 class Challenge(_message.Message):
     __slots__ = ("node", "nonce")
@@ -141,30 +143,24 @@ class Welcome(_message.Message):
     def __init__(self, mac: _Optional[bytes] = ...) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("number", "done", "nothing", "problem", "state", "outline", "user_exists")
+    __slots__ = ("number", "frame", "nothing", "problem", "state", "outline", "user_exists", "replayed")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
-    DONE_FIELD_NUMBER: _ClassVar[int]
+    FRAME_FIELD_NUMBER: _ClassVar[int]
     NOTHING_FIELD_NUMBER: _ClassVar[int]
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     OUTLINE_FIELD_NUMBER: _ClassVar[int]
     USER_EXISTS_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
     number: int
-    done: Done
+    frame: bytes
     nothing: Nothing
     problem: Problem
     state: State
     outline: Outline
     user_exists: bool
-    def __init__(self, number: _Optional[int] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., nothing: _Optional[_Union[Nothing, _Mapping]] = ..., problem: _Optional[_Union[Problem, _Mapping]] = ..., state: _Optional[_Union[State, _Mapping]] = ..., outline: _Optional[_Union[Outline, _Mapping]] = ..., user_exists: _Optional[bool] = ...) -> None: ...
-
-class Done(_message.Message):
-    __slots__ = ("replayed", "frame")
-    REPLAYED_FIELD_NUMBER: _ClassVar[int]
-    FRAME_FIELD_NUMBER: _ClassVar[int]
     replayed: bool
-    frame: bytes
-    def __init__(self, replayed: _Optional[bool] = ..., frame: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, number: _Optional[int] = ..., frame: _Optional[bytes] = ..., nothing: _Optional[_Union[Nothing, _Mapping]] = ..., problem: _Optional[_Union[Problem, _Mapping]] = ..., state: _Optional[_Union[State, _Mapping]] = ..., outline: _Optional[_Union[Outline, _Mapping]] = ..., user_exists: _Optional[bool] = ..., replayed: _Optional[bool] = ...) -> None: ...
 
 class Nothing(_message.Message):
     __slots__ = ("stream", "shard")

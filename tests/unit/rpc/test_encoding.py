@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from commands.caller import Answer
+from commands.calls import Call
 from commands.looks import Look, LookKind
 from commands.order import Order
 from commands.ownership import NotOwner
@@ -35,8 +36,9 @@ from gateways.rpc.encoding import (
     command_of,
     look_of,
     order_of,
-    packed_answer,
-    packed_look,
+    pack_answer,
+    pack_call,
+    pack_look,
     packed_state,
     result_of,
 )
@@ -49,7 +51,9 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def through(result: Result) -> Result:
     """Over the wire."""
-    return result_of(pb.Answer.FromString(packed_answer(1, result).SerializeToString()), CODEC)
+    answers = pb.Answers()
+    pack_answer(answers, 1, result)
+    return result_of(pb.Answers.FromString(answers.SerializeToString()).answers[0], CODEC)
 
 
 def read(data: bytes) -> str:
@@ -200,10 +204,33 @@ def test_an_order_that_leads_elsewhere_is_malformed(changes: dict[str, object]) 
     assert caught.value.code == "malformed"
 
 
+def test_a_call_says_all_that_the_order_needs() -> None:
+    trace = Trace("c", None, "t")
+    call = Call(
+        number=9, tenant="acme", actor="ann", name="user:ann", stream="acme/user:ann", shard=3,
+        command=ChangeProfile(name="Ann"), key=bytes(range(16)), client_keyed=False, payload_digest=bytes(16),
+        deadline=102.5, done=lambda _: None, importing=True, trace=trace,
+    )  # fmt: skip
+    call.encoded = command_bytes(call.command)
+    batch = pb.Batch()
+    pack_call(batch, call, 1, 100.0)
+    call.unsure = True
+    pack_call(batch, call, 2, 200.0)
+    first, again = pb.Batch.FromString(batch.SerializeToString()).commands
+    order = order_of(first, 100.0, lambda _: None)
+    assert (order.stream, order.command, order.key) == (call.stream, call.command, call.key)
+    assert (order.client_keyed, order.importing, order.trace, order.deadline) == (False, True, trace, 102.5)
+    late = order_of(again, 200.0, lambda _: None)
+    assert late.client_keyed  # The key is ours, but a try may have happened.
+    assert late.deadline == 200.001
+
+
 @pytest.mark.parametrize("kind", LookKind)
 def test_looks_come_out_as_they_went_in(kind: LookKind) -> None:
     look = Look(kind, "acme", "user:ann", "bob")
-    assert look_of(pb.Look.FromString(packed_look(look, 1).SerializeToString())) == look
+    batch = pb.Batch()
+    pack_look(batch, look, 1)
+    assert look_of(pb.Batch.FromString(batch.SerializeToString()).looks[0]) == look
 
 
 def test_an_unknown_look_is_malformed() -> None:
@@ -252,7 +279,7 @@ def test_answers_come_out_with_their_events(name: str) -> None:
 
 def test_an_answer_that_cannot_be_read_is_of_unknown_outcome() -> None:
     for frame in (b"", b"{}", b'{"events":[]}', b"\xff"):
-        answer = pb.Answer(number=1, done=pb.Done(frame=frame))
+        answer = pb.Answer(number=1, frame=frame)
         assert seen(result_of(answer, CODEC))[1] == "outcome_unknown"
     assert seen(result_of(pb.Answer(number=1), CODEC))[1] == "unavailable"
 
