@@ -1,8 +1,9 @@
 """Events per second into views on MongoDB, beside PyMongo writing the very same documents and nothing else.
 
 `python -m bench.mongo_views [--uri URI] [--events N]`. Without a URI it starts a replica set of one. Wall time, since most of the work is
-the server's; ours and the reference take turns, batch sizes and rounds alike, and the best round of each counts. Both write with
-`w: majority, j: true`. Ours is a projector from frames of the log to the committed transaction: decoding, folding, writing, positions.
+the server's, and beside it the CPU of this process and of the server (`serverStatus`), which a busy machine disturbs less; of each the
+best of three rounds. Both write with `w: majority, j: true` in batches of the same size. Ours is a projector from frames of the log to the
+committed transaction: decoding, folding, writing, positions.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import argparse
 import gc
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pymongo import MongoClient, ReplaceOne
 
@@ -102,16 +103,16 @@ class Bench:
         model = READ_MODELS[name]
         return model.over(MongoViewStore(self._views, model.schema, 1, "bench"), parks=parks)
 
-    def ours(self, name: str, warm: Sequence[Commit], commits: Sequence[Commit], size: int) -> float:
-        """Seconds to take the commits in batches."""
+    def ours(self, name: str, warm: Sequence[Commit], commits: Sequence[Commit], size: int) -> Cost:
+        """What it takes to take the commits in batches."""
         projection = self.projection(name)
         projection.take_commits(warm, CODEC)
         seconds = self._taken(projection, commits, size)
         projection.store.close()
         return seconds
 
-    def heads(self, commits: Sequence[Commit], size: int) -> float:
-        """Seconds to move heads."""
+    def heads(self, commits: Sequence[Commit], size: int) -> Cost:
+        """What it takes to move heads."""
         self._client.drop_database(DATABASE)
         store = MongoViewStore(self._views, HEADS, 1, "bench")
         seconds = self._taken(Projection(store, move_head, contents=False, parks=False), commits, size)
@@ -124,48 +125,69 @@ class Bench:
         (name,) = (name for name in names if name.endswith(f".{table}"))
         return list(self._client[DATABASE][name].find())
 
-    def insert(self, documents: Sequence[dict[str, Any]], size: int) -> float:
-        """Seconds of a bare `insert_many`."""
+    def insert(self, documents: Sequence[dict[str, Any]], size: int) -> Cost:
+        """What it takes: a bare `insert_many`."""
         collection = self._fresh()
-        started = time.perf_counter()
-        for first in range(0, len(documents), size):
-            collection.insert_many(documents[first : first + size], ordered=False)
-        return time.perf_counter() - started
+        with self._measured() as costs:
+            for first in range(0, len(documents), size):
+                collection.insert_many(documents[first : first + size], ordered=False)
+        return costs[0]
 
-    def replace(self, documents: Sequence[dict[str, Any]], rounds: int) -> float:
-        """Seconds to write these documents so many times with a bare `bulk_write`."""
+    def replace(self, documents: Sequence[dict[str, Any]], rounds: int) -> Cost:
+        """What it takes to write these documents so many times with a bare `bulk_write`."""
         collection = self._fresh()
         collection.insert_many(documents)
-        started = time.perf_counter()
-        for _ in range(rounds):
-            changes = [ReplaceOne({"_id": document["_id"]}, document, upsert=True) for document in documents]
-            collection.bulk_write(changes, ordered=False)
-        return time.perf_counter() - started
+        with self._measured() as costs:
+            for _ in range(rounds):
+                changes = [ReplaceOne({"_id": one["_id"]}, one, upsert=True) for one in documents]
+                collection.bulk_write(changes, ordered=False)
+        return costs[0]
 
-    @staticmethod
-    def _taken(projection: Projection, commits: Sequence[Commit], size: int) -> float:
+    def _taken(self, projection: Projection, commits: Sequence[Commit], size: int) -> Cost:
         gc.freeze()
-        started = time.perf_counter()
-        for first in range(0, len(commits), size):
-            projection.take_commits(commits[first : first + size], CODEC)
-        return time.perf_counter() - started
+        with self._measured() as costs:
+            for first in range(0, len(commits), size):
+                projection.take_commits(commits[first : first + size], CODEC)
+        return costs[0]
+
+    @contextmanager
+    def _measured(self) -> Iterator[list[Cost]]:
+        costs: list[Cost] = []
+        before = time.perf_counter(), time.process_time(), self._server_cpu()
+        yield costs
+        after = time.perf_counter(), time.process_time(), self._server_cpu()
+        costs.append(Cost(*(end - start for start, end in zip(before, after, strict=True))))
+
+    def _server_cpu(self) -> float:
+        used = self._client.admin.command("serverStatus")["extra_info"]
+        return float(used["user_time_us"] + used["system_time_us"]) / 1e6
 
     def _fresh(self) -> Any:
         self._client.drop_database(DATABASE)
         return self._client[DATABASE].create_collection("bare")
 
 
-def best(measure: Callable[..., float], *arguments: Any) -> float:
+class Cost(NamedTuple):
+    """Seconds: on the wall, of this process's CPU, of the server's CPU."""
+
+    wall: float
+    client: float
+    server: float
+
+
+def best(measure: Callable[..., Cost], *arguments: Any) -> Cost:
     """The least of some rounds."""
-    return min(measure(*arguments) for _ in range(ROUNDS))
+    return Cost(*map(min, zip(*(measure(*arguments) for _ in range(ROUNDS)), strict=True)))
 
 
-def line(what: str, size: int, count: int, seconds: float, reference: float, reference_what: str) -> None:
+def line(what: str, size: int, count: int, ours: Cost, reference: Cost) -> None:
     """Print one row of the table."""
-    print(
-        f"{what:28} batches of {size:5,}  {count / seconds:7,.0f}/s  {reference_what} {count / reference:7,.0f}/s  "
-        f"ratio {seconds / reference:4.2f}"
-    )
+
+    def shown(cost: Cost) -> str:
+        client, server = (seconds / count * 1e6 for seconds in cost[1:])
+        return f"{count / cost.wall:7,.0f}/s (CPU {client:4.1f} + server {server:4.1f} us)"
+
+    print(f"{what:26} {size:6,}  {shown(ours)}  {shown(reference)}  {ours.wall / reference.wall:5.2f}")
 
 
 def timeline_inserts(bench: Bench, events: int) -> None:
@@ -173,21 +195,21 @@ def timeline_inserts(bench: Bench, events: int) -> None:
     history = History()
     warm, commits = frames_of(history.opened), frames_of(history.say(events))
     for size in BATCHES:
-        seconds = best(bench.ours, "timeline", warm, commits, size)
+        ours = best(bench.ours, "timeline", warm, commits, size)
         documents = bench.documents(timeline.SCHEMA, "events")[-events:]
         reference = best(bench.insert, documents, size)
-        line("timeline, messages inserted", size, events, seconds, reference, "insert_many")
+        line("timeline, messages inserted", size, events, ours, reference)
 
 
 def head_updates(bench: Bench, events: int) -> None:
     """A head for each of 500 conversations, moved by every message, folded to one write a document and batch."""
     history = History()
-    commits = frames_of(history.say(events))
+    commits = frames_of([*history.opened, *history.say(events)])
     for size in BATCHES:
-        seconds = best(bench.heads, commits, size)
+        ours = best(bench.heads, commits, size)
         documents = bench.documents(HEADS, "heads")
         reference = best(bench.replace, documents, events // size)
-        line("heads, messages folded", size, events, seconds, reference, "bulk_write")
+        line("heads, messages folded", size, events, ours, reference)
 
 
 def marks_folded(bench: Bench, events: int) -> None:
@@ -195,14 +217,15 @@ def marks_folded(bench: Bench, events: int) -> None:
     for size in BATCHES:
         marks = Marks(USERS)
         warm, commits = marks.mark(USERS * 3), marks.mark(events)
-        seconds = best(bench.ours, "inbox", warm, commits, size)
+        ours = best(bench.ours, "inbox", warm, commits, size)
         heads = bench.documents(personal.SCHEMA, "me_heads")
         rows = bench.documents(personal.SCHEMA, "personal")
         inserted = bench.documents(personal.SCHEMA, "me_events")[-events:]
         # A batch touches each head once, and as many of the three marks of each user as it has events.
         folded = heads + rows[: min(size, len(rows))]
-        reference = best(bench.replace, folded, events // size) + best(bench.insert, inserted, size)
-        line("inbox, read marks folded", size, events, seconds, reference, "bulk_write + insert_many")
+        written = best(bench.replace, folded, events // size), best(bench.insert, inserted, size)
+        reference = Cost(*map(sum, zip(*written, strict=True)))
+        line("inbox, read marks folded", size, events, ours, reference)
 
 
 def main() -> None:
@@ -217,6 +240,7 @@ def main() -> None:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             uri = stack.enter_context(MongoReplicaSet(Path(folder))).uri
         bench = Bench(uri)
+        print(f"{'':26} {'batch':>6}  {'ours':43}  {'PyMongo alone':43}  ratio")
         stack.callback(bench.close)
         timeline_inserts(bench, options.events)
         head_updates(bench, options.events)

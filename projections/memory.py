@@ -88,7 +88,9 @@ class MemoryViewStore:
         """See the port."""
         self._check_open()
         view = self._view
-        if any(view.positions.get(shard) != self._expected.get(shard) for shard in positions):
+        if any(
+            view.positions.get(shard) != self._expected.get(shard) for shard in positions or self._expected
+        ):
             raise StaleWriterError(f"{view.schema.name}: a position is not where this writer left it")
         rows = dict(view.rows)
         for name, changes in work.changes.items():

@@ -94,7 +94,8 @@ class MongoViewStore:
             raise StaleWriterError(f"{self._schema.name}: where the view stands was not asked since it moved")
         try:
             self._expected = None
-            self._writer.write(work, expected, positions)
+            # Rows without positions, as of a parked stream that is read on, are guarded by all that is known.
+            self._writer.write(work, expected, positions or expected)
         except ViewUnavailableError:
             self._hand.forget()
             raise

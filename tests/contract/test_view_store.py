@@ -295,6 +295,8 @@ def test_a_writer_that_is_no_longer_alone_is_refused_until_it_asks_where_the_vie
         work.put(CACHED, ("a", 3))
         with pytest.raises(StaleWriterError):
             first.apply(work, {1: 2, 0: 2})
+    with pytest.raises(StaleWriterError):
+        first.apply(work, {})
     assert first.positions() == {0: 2, 1: 1}
     assert first.get(CACHED, ("a",)) == ("a", 2)
     first.apply(work, {0: 3})
