@@ -30,7 +30,7 @@ from eventlog.sealing import PlainSealing
 from eventlog.sqlite import SqliteLog
 from ops.folder import DataFolder
 from ops.settings import load_settings
-from ops.wiring import embedded_server
+from ops.wiring import open_server
 
 PAIRS = 1_000
 BATCH_COMMITS = 2_000
@@ -92,7 +92,7 @@ async def _write(data: Path, events: int) -> None:
             by_shard.setdefault(commit.shard, []).append(commit)
         await log.append(by_shard)
     await log.close()
-    async with embedded_server(settings) as running:
+    async with open_server(settings) as running:
         await running.views.caught_up(running.node.head_positions(), timeout_s=VIEWS_S)
 
 

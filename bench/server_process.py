@@ -16,14 +16,14 @@ import uvloop
 
 from ops.serving import serve
 from ops.settings import load_settings
-from ops.wiring import EmbeddedServer
+from ops.wiring import Server
 
 
 async def _main(data: Path, profile: str | None) -> None:
     key: tuple[str, str] = ("", "")
 
     @contextlib.asynccontextmanager
-    async def with_key(server: EmbeddedServer) -> AsyncIterator[None]:
+    async def with_key(server: Server) -> AsyncIterator[None]:
         nonlocal key
         key = await server.app_keys.create("default")
         task = asyncio.current_task()

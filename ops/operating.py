@@ -9,10 +9,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 from domain.errors import Problem
+from eventlog.sqlite import SqliteLog
 from ops.backup import BackupError, made_of, make_backup
 from ops.control import ControlServer
 from ops.operations import BackupMade, KeyMade, KeyRow, Parked, Progress, Rebuilt, Report, RolledBack, Status
-from ops.wiring import EmbeddedServer, now_ms
+from ops.wiring import Server, now_ms
 from projections.projection import Poison
 from projections.rebuild import Progress as RebuildProgress
 from projections.rebuild import Rebuild, RollBack
@@ -21,7 +22,7 @@ from projections.rebuild import Rebuild, RollBack
 class ServerOperations:
     """See `ops.operations.Operations`. One rebuild and one backup at a time."""
 
-    def __init__(self, server: EmbeddedServer) -> None:
+    def __init__(self, server: Server) -> None:
         self._server = server
         self.url = ""
         """Where the server listens, once it does."""
@@ -95,6 +96,11 @@ class ServerOperations:
         if self._is_backing_up:
             raise Problem("conflict", "a backup is being made; one at a time")
         server = self._server
+        if not isinstance(server.log, SqliteLog):
+            raise Problem(
+                "unavailable",
+                "a cluster is backed up with the tools of its MongoDB, such as mongodump --oplog",
+            )
         self._is_backing_up = True
         try:
             manifest = await make_backup(
@@ -159,7 +165,7 @@ def _reporting(report: Report) -> Callable[[RebuildProgress], None]:
 
 
 @asynccontextmanager
-async def controlled(server: EmbeddedServer, operations: ServerOperations) -> AsyncIterator[None]:
+async def controlled(server: Server, operations: ServerOperations) -> AsyncIterator[None]:
     """The control socket of a server, open."""
     async with ControlServer(server.folder.control, operations):
         yield

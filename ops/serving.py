@@ -19,7 +19,7 @@ from typing_extensions import override
 from gateways.rest.metrics import build_metrics_app
 from gateways.rest.protocol import BoundedHttpProtocol
 from ops.settings import Settings
-from ops.wiring import EmbeddedServer, embedded_server
+from ops.wiring import Server, open_server
 
 _log = structlog.get_logger(__name__)
 
@@ -112,13 +112,13 @@ async def _running(server: HttpServer, listener: socket.socket) -> AsyncIterator
 async def serve(
     settings: Settings,
     started: Callable[[str, str | None], None],
-    extra: Callable[[EmbeddedServer], contextlib.AbstractAsyncContextManager[None]] | None = None,
+    extra: Callable[[Server], contextlib.AbstractAsyncContextManager[None]] | None = None,
 ) -> None:
     """Run the embedded server until SIGTERM or SIGINT, then drain: not ready, no new sockets, reconnect hints, close, flush, release.
 
     `started` is told the address, and that of the metrics or None, once requests are answered; `extra` runs as long as the server (the
     control socket).
-    Raises AddressInUseError and what `embedded_server` raises; a second signal ends the wait for the drain.
+    Raises AddressInUseError and what `open_server` raises; a second signal ends the wait for the drain.
     """
     stop = asyncio.Event()
     hurry = asyncio.Event()
@@ -132,7 +132,7 @@ async def serve(
     async with AsyncExitStack() as stack:
         listener = listen(settings.host, settings.port)
         stack.callback(listener.close)
-        server = await stack.enter_async_context(embedded_server(settings))
+        server = await stack.enter_async_context(open_server(settings))
         for number in STOP_SIGNALS:
             loop.add_signal_handler(number, on_signal)
             stack.callback(loop.remove_signal_handler, number)
@@ -147,7 +147,7 @@ async def serve(
 
 
 @asynccontextmanager
-async def _metrics(server: EmbeddedServer) -> AsyncIterator[str | None]:
+async def _metrics(server: Server) -> AsyncIterator[str | None]:
     """The metrics port, when it is set, and the address of what is there."""
     settings = server.settings
     if settings.metrics_port is None:
@@ -159,7 +159,7 @@ async def _metrics(server: EmbeddedServer) -> AsyncIterator[str | None]:
         yield f"{url_of(listener)}/metrics"
 
 
-async def _drain(server: EmbeddedServer, hurry: asyncio.Event) -> None:
+async def _drain(server: Server, hurry: asyncio.Event) -> None:
     """Tell everybody to come back later, and give them the time to go."""
     server.stopping.set()
     server.socket_desk.drain(lambda: secrets.randbelow(RECONNECT_MS_MAX))
@@ -169,6 +169,6 @@ async def _drain(server: EmbeddedServer, hurry: asyncio.Event) -> None:
             await _first_of(hurry, server)
 
 
-async def _first_of(hurry: asyncio.Event, server: EmbeddedServer) -> None:
+async def _first_of(hurry: asyncio.Event, server: Server) -> None:
     while not hurry.is_set() and not server.socket_desk.empty:  # noqa: ASYNC110 - no socket tells that it was the last
         await asyncio.sleep(0.02)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import socket as _socket
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -71,6 +72,7 @@ class ClusterModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     cluster_id: str = Field("main", pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    node: str | None = Field(None, pattern=r"^[A-Za-z0-9_.-]{1,64}$")
     mongodb_uri: str | None = Field(None, repr=False, json_schema_extra={"secret": OF_AN_ADDRESS})
     mongodb_database: str = Field("minutebook")
     kafka_bootstrap: str | None = Field(None)
@@ -121,6 +123,17 @@ class Settings(BaseSettings):
     rates: RatesModel = Field(default_factory=RatesModel)  # type: ignore[valid-type]
     socket: SocketModel = Field(default_factory=SocketModel)  # type: ignore[valid-type]
     cluster: ClusterModel = Field(default_factory=ClusterModel)
+
+    @property
+    def in_cluster(self) -> bool:
+        """Whether the stores are the servers of a cluster."""
+        cluster = self.cluster
+        return any((cluster.mongodb_uri, cluster.kafka_bootstrap, cluster.redis_url))
+
+    @property
+    def node_name(self) -> str:
+        """What this process is called among others."""
+        return self.cluster.node or (f"{_socket.gethostname()}-{self.port}" if self.in_cluster else "embedded")
 
     @property
     def rate_limited(self) -> bool:

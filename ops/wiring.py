@@ -1,11 +1,11 @@
-"""Wiring: the only place that knows concrete classes. Builds the embedded server from its settings, in one process."""
+"""Wiring: the only place that knows concrete classes. Builds the server of one process from its settings."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -26,16 +26,16 @@ from domain.aggregates import EVENT_CLASSES
 from domain.event import Message, Place, Written
 from domain.streams import split
 from eventlog.bus import Bus
-from eventlog.checkpoints import FileCheckpoint
 from eventlog.codec import EventCodec
+from eventlog.port import Log
 from eventlog.registry import Registry
+from eventlog.relay import Relay
 from eventlog.sealing import PlainSealing
 from eventlog.secrets import Secrets
-from eventlog.snapshots import SqliteSnapshots
-from eventlog.sqlite import SqliteLog
-from eventlog.sqlite_secrets import SqliteSecrets
-from gateways.limits import RateLimits
-from gateways.presence import MemoryPresence, Presence
+from gateways.limits import RateLimits, Share
+from gateways.presence import MemoryPresence, Presence, User
+from gateways.redis_limits import RedisLimiter
+from gateways.redis_presence import RedisPresence
 from gateways.rest.app import build_app
 from gateways.rest.services import RestServices, RestSettings
 from gateways.rest.signatures import SignedCalls
@@ -48,8 +48,8 @@ from gateways.tokens import AccessTokens
 from ops.folder import DataFolder, FolderLock
 from ops.interpreter import interpreter_for_serving
 from ops.settings import Settings
+from ops.stores import Stores, cluster_stores, embedded_stores
 from projections.runner import RunnerSettings
-from projections.sqlite_shelf import SqliteShelf
 from projections.views import Views, ViewsSettings
 
 _log = structlog.get_logger(__name__)
@@ -65,12 +65,12 @@ def now_ms() -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EmbeddedServer:
+class Server:
     """Everything that runs in the process, open."""
 
     settings: Settings
     folder: DataFolder
-    log: SqliteLog
+    log: Log
     codec: EventCodec
     bus: Bus
     node: Node
@@ -125,10 +125,11 @@ async def _server_key(store: Secrets, name: str) -> bytes:
 
 
 @asynccontextmanager
-async def embedded_server(settings: Settings) -> AsyncIterator[EmbeddedServer]:
-    """Open the data folder and everything over it; closed in the opposite order, so that what was decided is still written.
+async def open_server(settings: Settings) -> AsyncIterator[Server]:
+    """Open the stores and everything over them; closed in the opposite order, so that what was decided is still written.
 
-    Raises FolderInUseError, FolderUnusableError, LogMismatchError, LogUnavailableError, SecretsUnavailableError.
+    The data folder holds the log, or in a cluster only what belongs to this process. Raises FolderInUseError, FolderUnusableError and
+    what `embedded_stores` and `cluster_stores` raise.
     """
     async with AsyncExitStack() as stack:
         folder = DataFolder(settings.data)
@@ -136,50 +137,51 @@ async def embedded_server(settings: Settings) -> AsyncIterator[EmbeddedServer]:
         lock = FolderLock(folder)
         lock.acquire()
         stack.callback(lock.release)
-        store = await SqliteSecrets.open(folder.secrets)
-        stack.push_async_callback(store.close)
-        log = await SqliteLog.open(folder.log, settings.shards)
-        stack.push_async_callback(log.close)
-        server = await _open(settings, folder, store, log, stack)
+        opening = cluster_stores(settings) if settings.in_cluster else embedded_stores(settings, folder)
+        stores = await stack.enter_async_context(opening)
+        server = await _open(settings, folder, stores, stack)
         with interpreter_for_serving():
             yield server
 
 
-async def _open(
-    settings: Settings, folder: DataFolder, store: Secrets, log: SqliteLog, stack: AsyncExitStack
-) -> EmbeddedServer:
+async def _open(settings: Settings, folder: DataFolder, stores: Stores, stack: AsyncExitStack) -> Server:
+    log = stores.log
     codec = EventCodec(Registry(EVENT_CLASSES), PlainSealing())
     bus = Bus()
-    snapshots = await SqliteSnapshots.open(folder.snapshots, log)
-    stack.push_async_callback(snapshots.close)
+    if stores.carrier is not None:
+        relay = Relay(log, stores.carrier.sender, stores.carrier.checkpoint, bus=bus)
+        await relay.start()
+        stack.push_async_callback(relay.close)
     runner = RunnerSettings(linger_ms=int(settings.linger_ms))
-    views = await Views.open(SqliteShelf(folder.views), log, bus, codec, ViewsSettings(runner=runner))
+    views = await Views.open(stores.shelf, log, bus, codec, ViewsSettings(runner=runner))
     stack.push_async_callback(views.close)
-    node = Node(log, codec, bus, now_ms, settings.node_settings(), snapshots=snapshots)
+    node = Node(
+        log, codec, bus, now_ms, settings.node_settings(), name=settings.node_name, snapshots=stores.snapshots
+    )
     older = _OlderMessages(node)
     older.views = views
     await node.open()
     stack.push_async_callback(node.close)
-    desk = Desk(node, await _server_key(store, "payload"), older)
+    desk = Desk(node, await _server_key(stores.secrets, "payload"), older)
     stack.push_async_callback(desk.close)
-    reactions = Reactions(log, codec, bus, desk, FileCheckpoint(folder.reactions, log.log_id))
+    reactions = Reactions(log, codec, bus, desk, stores.reactions)
     await reactions.start()
     stack.push_async_callback(reactions.close)
-    return await _gateway(settings, folder, store, log, codec, bus, node, desk, views, stack)
+    return await _gateway(settings, folder, stores, codec, bus, node, desk, views, stack)
 
 
 async def _gateway(
     settings: Settings,
     folder: DataFolder,
-    store: Secrets,
-    log: SqliteLog,
+    stores: Stores,
     codec: EventCodec,
     bus: Bus,
     node: Node,
     desk: Desk,
     views: Views,
     stack: AsyncExitStack,
-) -> EmbeddedServer:
+) -> Server:
+    log, store = stores.log, stores.secrets
     marks = ReadMarks(desk, views.timeline)
     stack.push_async_callback(marks.close)
     passwords = Passwords(threads=settings.password_workers)
@@ -189,9 +191,13 @@ async def _gateway(
     sessions = Sessions(AccessTokens(await _server_key(store, "access-token")), desk, bus, now_ms)
     stack.callback(sessions.close)
     app_keys = AppKeys(desk, store, now_ms)
-    presence: Presence = MemoryPresence(now_ms)
+    hub: list[SocketDesk] = []
+    presence = _presence(
+        settings, stores, lambda: [user for desk in hub for user in desk.hints.watched()], stack
+    )
     limits, bounds = settings.limit_settings(), settings.node_settings().limits
     socket_desk, pusher = _socket_side(settings, log, bus, desk, marks, sessions, views, presence, stack)
+    hub.append(socket_desk)
     stopping = asyncio.Event()
     registry = CollectorRegistry()
     services = RestServices(
@@ -201,7 +207,7 @@ async def _gateway(
         accounts=accounts,
         sessions=sessions,
         signed_calls=SignedCalls(app_keys, now_ms),
-        limits=RateLimits(limits, time.monotonic),
+        limits=RateLimits(limits, time.monotonic, _sharing(stores)),
         presence=presence,
         settings=RestSettings(
             origins=settings.origins,
@@ -216,7 +222,7 @@ async def _gateway(
         readiness=lambda: _not_ready(node, views, stopping),
         registry=registry,
     )
-    return EmbeddedServer(
+    return Server(
         settings=settings,
         folder=folder,
         log=log,
@@ -239,9 +245,26 @@ async def _gateway(
     )
 
 
+def _presence(
+    settings: Settings, stores: Stores, watched: Callable[[], list[User]], stack: AsyncExitStack
+) -> Presence:
+    """Of this process alone, or shared with other gateways."""
+    if stores.fast is None:
+        return MemoryPresence(now_ms)
+    presence = RedisPresence(stores.fast, settings.node_name, watched)
+    presence.start()
+    stack.push_async_callback(presence.close)
+    return presence
+
+
+def _sharing(stores: Stores) -> Share | None:
+    fast = stores.fast
+    return None if fast is None else lambda name, rate: RedisLimiter(fast, name, rate, time.monotonic)
+
+
 def _socket_side(
     settings: Settings,
-    log: SqliteLog,
+    log: Log,
     bus: Bus,
     desk: Desk,
     marks: ReadMarks,

@@ -23,7 +23,7 @@ async def operate(
 ) -> T:
     """Let the server of the folder do it; if none runs, open the folder and do it here.
 
-    Raises what `ask` and `embedded_server` raise.
+    Raises what `ask` and `open_server` raise.
     """
     try:
         return await ask(folder.control, request, answer, report)
@@ -31,13 +31,13 @@ async def operate(
         tell(f"no server runs on {folder.root}; opening it")
     from eventlog.sqlite import SqliteLog
     from ops.operating import ServerOperations
-    from ops.wiring import embedded_server
+    from ops.wiring import open_server
 
     log = await SqliteLog.open_read_only(folder.log, readers=1)
     shards = log.shard_count
     await log.close()
     settings = settings_of(config, data=folder.root, shards=shards)
-    async with embedded_server(settings) as server:
+    async with open_server(settings) as server:
         await server.views.caught_up(server.node.head_positions(), CATCH_UP_S)
         result = await perform(ServerOperations(server), request, report or _unheard)
     return msgspec.convert(result, answer)

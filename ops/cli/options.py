@@ -36,9 +36,9 @@ def settings_of(config: Path | None, **flags: Any) -> Settings:
 
 
 def folder_of(data: Path | None, config: Path | None = None) -> DataFolder:
-    """The data folder that is meant; it must hold a log. Without `--data` it is the settings' one."""
+    """The data folder that is meant; it must hold a log, or be that of a running server of a cluster. Without `--data` the settings' one."""
     folder = DataFolder(data if data is not None else settings_of(config).data)
-    if not folder.log.exists():
+    if not folder.log.exists() and not folder.control.exists():
         raise CommandError(f"there is no event log in {folder.root}; name its folder with --data", WRONG_USE)
     return folder
 

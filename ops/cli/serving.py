@@ -15,7 +15,7 @@ from ops.cli.output import say
 if TYPE_CHECKING:
     from ops.operating import ServerOperations
     from ops.settings import Settings
-    from ops.wiring import EmbeddedServer
+    from ops.wiring import Server
 
 
 def serve_command(
@@ -73,7 +73,7 @@ def _serve(settings: Settings) -> None:
 
     operations: list[ServerOperations] = []
 
-    def extra(server: EmbeddedServer) -> AbstractAsyncContextManager[None]:
+    def extra(server: Server) -> AbstractAsyncContextManager[None]:
         operations.append(ServerOperations(server))
         return controlled(server, operations[0])
 

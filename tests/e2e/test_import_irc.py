@@ -38,7 +38,7 @@ import structlog
 import uvloop
 from ops.serving import serve
 from ops.settings import Settings
-from ops.wiring import EmbeddedServer, embedded_server
+from ops.wiring import Server, open_server
 
 # Standard output is a pipe that is read once: log lines would fill it and stop the server.
 structlog.configure(
@@ -48,7 +48,7 @@ structlog.configure(
 settings = Settings(data=Path(sys.argv[1]), port=0, rate_limit="off", log_level="warning")
 
 async def key() -> list[str]:
-    async with embedded_server(settings) as server:
+    async with open_server(settings) as server:
         return list(await server.app_keys.create("default"))
 
 made = uvloop.run(key())

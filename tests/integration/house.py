@@ -22,7 +22,7 @@ from gateways.rest.protocol import BoundedHttpProtocol
 from gateways.socket.hub import SocketHub
 from ops.serving import HttpServer
 from ops.settings import load_settings
-from ops.wiring import EmbeddedServer, embedded_server
+from ops.wiring import Server, open_server
 
 TENANT = "default"
 WAIT_S = 10.0
@@ -228,7 +228,7 @@ class Person:
 class House:
     """The server and what tests reach it with."""
 
-    def __init__(self, server: EmbeddedServer, url: str, rest: RestClient) -> None:
+    def __init__(self, server: Server, url: str, rest: RestClient) -> None:
         self.server = server
         self.url = url
         self.rest = rest
@@ -292,7 +292,7 @@ async def open_house(folder: Path, **flags: Any) -> AsyncIterator[House]:
         None, {"data": folder, "port": 0, "rate_limit": "off", "shards": 4, "linger_ms": 2.0, **flags}
     )
     async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(embedded_server(settings))
+        server = await stack.enter_async_context(open_server(settings))
         http = HttpServer(
             uvicorn.Config(
                 server.app,
