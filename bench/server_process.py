@@ -25,7 +25,7 @@ async def _main(data: Path, profile: str | None) -> None:
     @contextlib.asynccontextmanager
     async def with_key(server: Server) -> AsyncIterator[None]:
         nonlocal key
-        key = await server.app_keys.create("default")
+        key = await server.faces.app_keys.create("default")
         task = asyncio.current_task()
         assert task is not None
         yield
@@ -33,8 +33,8 @@ async def _main(data: Path, profile: str | None) -> None:
         figures = {
             "flushes": server.node.flush_counters.flushes,
             "commits": counters.commits,
-            "encodings": server.pusher.counters.encodings,
-            "deliveries": server.pusher.counters.deliveries,
+            "encodings": server.faces.pusher.counters.encodings,
+            "deliveries": server.faces.pusher.counters.deliveries,
             "threads": {str(thread.native_id): thread.name for thread in threading.enumerate()},
         }
         print(json.dumps(figures), flush=True)

@@ -73,21 +73,20 @@ return {seen or newest[2] and string.format('%.0f', newest[2]) or false, live}
 class RedisPresence:
     """`gateways.presence.Presence` over Redis. Use `start`, then `close`, which takes this gateway's users offline.
 
-    `watched` names users whose rows somebody here follows: they are looked at every RENEW_S, since a lease that runs out rings no bell.
+    `watched`, to be set, names users whose rows somebody here follows: they are looked at every RENEW_S, since a lease that runs out
+    rings no bell.
     """
 
     def __init__(
         self,
         store: FastStore,
         gateway_id: str,
-        watched: Callable[[], Iterable[User]],
         *,
         lease_s: float = LEASE_S,
         renew_s: float = RENEW_S,
     ) -> None:
         self._store = store
         self._gateway_id = gateway_id
-        self._watched = watched
         self._lease_s = lease_s
         self._renew_s = renew_s
         self._live = LiveSockets()
@@ -99,6 +98,7 @@ class RedisPresence:
         self.listening = asyncio.Event()
         """Set while the bells of other gateways are heard."""
         self.changed: Callable[[str, str], None] = nobody_hears
+        self.watched: Callable[[], Iterable[User]] = tuple
 
     def start(self) -> None:
         """Begin to tell, to renew and to listen."""
@@ -185,7 +185,7 @@ class RedisPresence:
             await asyncio.sleep(self._renew_s)
             try:
                 await self._set(self._live.users())
-                await self._look_at(list(self._watched()))
+                await self._look_at(list(self.watched()))
                 self._away = False
             except FastStoreUnavailableError as error:
                 self._failed(error)

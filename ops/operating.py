@@ -12,8 +12,9 @@ from domain.errors import Problem
 from eventlog.sqlite import SqliteLog
 from ops.backup import BackupError, made_of, make_backup
 from ops.control import ControlServer
+from ops.faces import now_ms
 from ops.operations import BackupMade, KeyMade, KeyRow, Parked, Progress, Rebuilt, Report, RolledBack, Status
-from ops.wiring import Server, now_ms
+from ops.wiring import Server
 from projections.projection import Poison
 from projections.rebuild import Progress as RebuildProgress
 from projections.rebuild import Rebuild, RollBack
@@ -139,7 +140,7 @@ class ServerOperations:
 
     async def create_key(self, tenant: str, expires_at: int | None) -> KeyMade:
         """Make an app key."""
-        key_id, secret = await self._server.app_keys.create(tenant, expires_at)
+        key_id, secret = await self._server.faces.app_keys.create(tenant, expires_at)
         return KeyMade(tenant=tenant, key_id=key_id, secret=secret, expires_at=expires_at)
 
     async def keys(self, tenant: str) -> list[KeyRow]:
@@ -152,12 +153,12 @@ class ServerOperations:
                 expires_at=key.expires_at,
                 revoked=key.revoked,
             )
-            for key_id, key in (await self._server.app_keys.list(tenant)).items()
+            for key_id, key in (await self._server.faces.app_keys.list(tenant)).items()
         ]
 
     async def revoke_key(self, tenant: str, key_id: str) -> bool:
         """End a key."""
-        return (await self._server.app_keys.revoke(tenant, key_id)).changed
+        return (await self._server.faces.app_keys.revoke(tenant, key_id)).changed
 
 
 def _reporting(report: Report) -> Callable[[RebuildProgress], None]:

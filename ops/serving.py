@@ -139,7 +139,7 @@ async def serve(
         if extra is not None:
             await stack.enter_async_context(extra(server))
         metrics_url = await stack.enter_async_context(_metrics(server))
-        http = _http(server.app, settings, ws=server.websocket_class)
+        http = _http(server.faces.app, settings, ws=server.faces.websocket_class)
         async with _running(http, listener):
             started(url_of(listener), metrics_url)
             await stop.wait()
@@ -154,15 +154,15 @@ async def _metrics(server: Server) -> AsyncIterator[str | None]:
         yield None
         return
     listener = listen(settings.host, settings.metrics_port)
-    http = _http(build_metrics_app(server.registry), settings, ws="none")
+    http = _http(build_metrics_app(server.faces.registry), settings, ws="none")
     async with _running(http, listener):
         yield f"{url_of(listener)}/metrics"
 
 
 async def _drain(server: Server, hurry: asyncio.Event) -> None:
     """Tell everybody to come back later, and give them the time to go."""
-    server.stopping.set()
-    server.socket_desk.drain(lambda: secrets.randbelow(RECONNECT_MS_MAX))
+    server.faces.stopping.set()
+    server.faces.socket_desk.drain(lambda: secrets.randbelow(RECONNECT_MS_MAX))
     _log.info("draining", seconds=server.settings.drain_s)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(server.settings.drain_s):
@@ -170,5 +170,5 @@ async def _drain(server: Server, hurry: asyncio.Event) -> None:
 
 
 async def _first_of(hurry: asyncio.Event, server: Server) -> None:
-    while not hurry.is_set() and not server.socket_desk.empty:  # noqa: ASYNC110 - no socket tells that it was the last
+    while not hurry.is_set() and not server.faces.socket_desk.empty:  # noqa: ASYNC110 - no socket tells that it was the last
         await asyncio.sleep(0.02)

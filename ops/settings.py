@@ -133,7 +133,9 @@ class Settings(BaseSettings):
     @property
     def node_name(self) -> str:
         """What this process is called among others."""
-        return self.cluster.node or (f"{_socket.gethostname()}-{self.port}" if self.in_cluster else "embedded")
+        return self.cluster.node or (
+            f"{_socket.gethostname()}-{self.port}" if self.in_cluster else "embedded"
+        )
 
     @property
     def rate_limited(self) -> bool:

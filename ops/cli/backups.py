@@ -63,8 +63,8 @@ async def _backup(folder: DataFolder, target: Path, step: Step) -> BackupMade:
         tell(f"no server runs on {folder.root}; reading it")
     from eventlog.sqlite import SqliteLog
     from ops.backup import made_of, make_backup
+    from ops.faces import now_ms
     from ops.folder import FolderLock
-    from ops.wiring import now_ms
 
     lock = FolderLock(folder)
     lock.acquire()

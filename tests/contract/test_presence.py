@@ -68,9 +68,8 @@ class Gateway:
 
     async def __aenter__(self) -> RedisPresence:
         self.store = await FastStore.open(self._url, self._prefix)
-        self.presence = RedisPresence(
-            self.store, self._name, lambda: self.watched, lease_s=self._lease_s, renew_s=self._renew_s
-        )
+        self.presence = RedisPresence(self.store, self._name, lease_s=self._lease_s, renew_s=self._renew_s)
+        self.presence.watched = lambda: self.watched
         self.presence.start()
         return self.presence
 

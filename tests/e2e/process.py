@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from signal import SIGKILL, SIGTERM, Signals
 
@@ -21,12 +21,19 @@ class ServerProcess:
     Its log stands beside the folder. `prefix`: a command that runs the server's.
     """
 
-    def __init__(self, data: Path, *, port: int = 0, prefix: Sequence[str] = (), **environment: str) -> None:
+    def __init__(
+        self,
+        data: Path,
+        *,
+        port: int = 0,
+        prefix: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.data = data
         self._prefix = prefix
         self.port = port
         self.url = ""
-        self._environment = {**os.environ, "MINUTEBOOK_RATE_LIMIT": "off", **environment}
+        self._environment = {**os.environ, "MINUTEBOOK_RATE_LIMIT": "off", **(environment or {})}
         self._process: asyncio.subprocess.Process | None = None
 
     @property

@@ -114,7 +114,7 @@ async def visitor(server: ServerProcess, *, register: bool) -> AsyncIterator[Vis
 @contextlib.asynccontextmanager
 async def running(data: Path, prefix: Sequence[str] = (), **environment: str) -> AsyncIterator[ServerProcess]:
     """A server process that does not outlive the test."""
-    server = ServerProcess(data, port=0, prefix=prefix, MINUTEBOOK_DRAIN_S="0.2", **environment)
+    server = ServerProcess(data, prefix=prefix, environment={"MINUTEBOOK_DRAIN_S": "0.2", **environment})
     await server.start()
     try:
         yield server

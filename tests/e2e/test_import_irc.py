@@ -49,7 +49,7 @@ settings = Settings(data=Path(sys.argv[1]), port=0, rate_limit="off", log_level=
 
 async def key() -> list[str]:
     async with open_server(settings) as server:
-        return list(await server.app_keys.create("default"))
+        return list(await server.faces.app_keys.create("default"))
 
 made = uvloop.run(key())
 uvloop.run(serve(settings, lambda url, _metrics: print(json.dumps([url, *made]), flush=True)))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from domain.streams import kind_of
 from domain.talk import MessagePosted
 from eventlog.codec import EventCodec
 from eventlog.integrity import verify_shard
+from eventlog.mongo import MongoLog
+from eventlog.port import Log
 from eventlog.record import Recorded
 from eventlog.registry import Registry
 from eventlog.sealing import PlainSealing
@@ -30,6 +34,7 @@ pytestmark = [pytest.mark.crash, pytest.mark.e2e, pytest.mark.slow, pytest.mark.
 USERS = ("ann", "bob", "carl", "dora")
 PASSWORD = "a quiet afternoon"
 ROUNDS = 10
+CLUSTER_ROUNDS = 4
 IN_FLIGHT = 25
 CATCH_UP_S = 30.0
 
@@ -110,10 +115,48 @@ class Member:
             self.seen[name] += self.line.seqs(name)
 
 
+class Place(msgspec.Struct, frozen=True):
+    """Where a server keeps its record: files, or the servers of a cluster that `environment` names."""
+
+    data: Path
+    rounds: int
+    environment: dict[str, str] = {}
+
+    async def log(self) -> Log:
+        """The record, to look into."""
+        if not self.environment:
+            return await SqliteLog.open_read_only(self.data / "log.db")
+        uri, database = (
+            self.environment[f"MINUTEBOOK_CLUSTER__MONGODB_{name}"] for name in ("URI", "DATABASE")
+        )
+        return await MongoLog.open_read_only(uri, database)
+
+
+@pytest.fixture(params=["embedded", pytest.param("cluster", marks=pytest.mark.services)])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """A new one of each kind."""
+    if request.param == "embedded":
+        return Place(tmp_path / "data", ROUNDS)
+    database = request.getfixturevalue("mongodb_database")
+    found = {
+        "MONGODB_URI": request.getfixturevalue("mongodb_uri"),
+        "MONGODB_DATABASE": database,
+        "KAFKA_BOOTSTRAP": request.getfixturevalue("kafka_bootstrap"),
+        "REDIS_URL": request.getfixturevalue("redis_url"),
+        "CLUSTER_ID": database,
+        "NODE": "node-1",
+    }
+    return Place(
+        tmp_path / "data",
+        CLUSTER_ROUNDS,
+        {f"MINUTEBOOK_CLUSTER__{name}": value for name, value in found.items()},
+    )
+
+
 @contextlib.asynccontextmanager
-async def running(data: Path) -> AsyncIterator[ServerProcess]:
+async def running(place: Place) -> AsyncIterator[ServerProcess]:
     """A server process that does not outlive the test."""
-    server = ServerProcess(data)
+    server = ServerProcess(place.data, environment=place.environment)
     await server.start()
     try:
         yield server
@@ -187,10 +230,10 @@ async def finish(server: ServerProcess, members: list[Member]) -> None:
         member.line.close()
 
 
-async def recorded(data: Path) -> list[Recorded]:
+async def recorded(place: Place) -> list[Recorded]:
     """Every event of the log, after its chains are found whole."""
     codec = EventCodec(Registry(EVENT_CLASSES), PlainSealing())
-    log = await SqliteLog.open(data / "log.db", 64)
+    log = await place.log()
     rows: list[Recorded] = []
     try:
         for shard in range(log.shard_count):
@@ -205,20 +248,34 @@ async def recorded(data: Path) -> list[Recorded]:
     return rows
 
 
-async def test_what_was_acknowledged_survives_kill_9_exactly_once(tmp_path: Path) -> None:
-    data = tmp_path / "data"
+async def carried(place: Place) -> str:
+    """What `minutebook audit compare` says of the log and Kafka."""
+    command = str(Path(sys.executable).with_name("minutebook"))
+    process = await asyncio.create_subprocess_exec(
+        *(command, "audit", "compare", "--json"),
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, **place.environment},
+    )
+    said, _ = await process.communicate()
+    assert process.returncode == 0, said
+    return said.decode()
+
+
+async def test_what_was_acknowledged_survives_kill_9_exactly_once(place: Place) -> None:
     seed = random.randrange(2**32)
     chance = random.Random(seed)
-    async with running(data) as server:
+    async with running(place) as server:
         members = await populate(server)
-        for _ in range(ROUNDS):
+        for _ in range(place.rounds):
             await one_round(server, members, chance)
             await server.start()
         lost_answers = sum(sent.ack is None for member in members for sent in member.sent)
         await finish(server, members)
         assert await server.stop() == 0
 
-    rows = await recorded(data)
+    rows = await recorded(place)
+    if place.environment:
+        assert f'"positions":{len({(row.shard, row.position) for row in rows})}' in await carried(place)
     posted = [row for row in rows if isinstance(row.event, MessagePosted)]
     by_key = {(row.stream, row.event.actor, row.event.client_msg_id): row for row in posted}  # type: ignore[attr-defined]
     assert len(by_key) == len(posted) == sum(len(member.sent) for member in members), f"seed {seed}"

@@ -39,7 +39,7 @@ def free_port() -> int:
 @contextlib.asynccontextmanager
 async def running(data: Path, port: int = 0, **environment: str) -> AsyncIterator[ServerProcess]:
     """A server process that does not outlive the test."""
-    server = ServerProcess(data, port=port, **environment)
+    server = ServerProcess(data, port=port, environment=environment)
     await server.start()
     try:
         yield server

@@ -238,11 +238,11 @@ class House:
     @property
     def hub(self) -> SocketHub:
         """The raw sockets."""
-        return self.server.websocket_class.hub
+        return self.server.faces.websocket_class.hub
 
     def use(self, time: ManualTime) -> None:
         """Have the socket side live in the test's time. Call before the first socket."""
-        desk = self.server.socket_desk
+        desk = self.server.faces.socket_desk
         desk.monotonic_s = time.monotonic_s
         desk.schedule = time.call_later
 
@@ -255,7 +255,7 @@ class House:
 
     async def person(self, user_id: str, device_id: str = "d1", scope: str | None = None) -> Person:
         """Register, without a password to hash, and log in."""
-        await self.server.accounts.register(TENANT, user_id, None, None, Keyed("test"))
+        await self.server.faces.accounts.register(TENANT, user_id, None, None, Keyed("test"))
         return await self.log_in(user_id, device_id, scope)
 
     async def people(self, *user_ids: str) -> list[Person]:
@@ -265,15 +265,15 @@ class House:
     async def log_in(self, user_id: str, device_id: str = "d1", scope: str | None = None) -> Person:
         """Another session."""
         device = Device(device_id=device_id, device_kind="bot", scope=scope)
-        grant = await self.server.accounts.open_session(TENANT, user_id, device)
+        grant = await self.server.faces.accounts.open_session(TENANT, user_id, device)
         session_id = grant.refresh.session_id
-        token, _ = self.server.sessions.issue(TENANT, user_id, session_id, scope)
+        token, _ = self.server.faces.sessions.issue(TENANT, user_id, session_id, scope)
         return Person(self, user_id, token, session_id)
 
     async def end(self, person: Person) -> None:
         """Log a person out."""
         caller = Caller(TENANT, person.user_id, person.session_id)
-        await self.server.accounts.end_session(caller, person.session_id, Keyed("test"))
+        await self.server.faces.accounts.end_session(caller, person.session_id, Keyed("test"))
 
     async def fresh(self) -> None:
         """Until the views hold everything that is durable."""
@@ -295,13 +295,13 @@ async def open_house(folder: Path, **flags: Any) -> AsyncIterator[House]:
         server = await stack.enter_async_context(open_server(settings))
         http = HttpServer(
             uvicorn.Config(
-                server.app,
+                server.faces.app,
                 port=0,
                 loop="none",
                 http=BoundedHttpProtocol,
                 lifespan="off",
                 log_config=None,
-                ws=server.websocket_class,
+                ws=server.faces.websocket_class,
                 timeout_graceful_shutdown=2,
             )
         )

@@ -145,7 +145,7 @@ async def test_a_slow_reader_is_cut_and_nobody_else(house: House) -> None:
 def _is_open(house: House, line: Line) -> bool:
     """Whether the server still counts both sockets of the line's user."""
     assert line.person is not None
-    return len(house.server.socket_desk.interest.sessions_of("default", line.person.user_id)) == 2
+    return len(house.server.faces.socket_desk.interest.sessions_of("default", line.person.user_id)) == 2
 
 
 async def test_floods_are_refused_and_end_4429(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ async def test_a_drain_asks_to_reconnect_and_takes_nobody_new(house: House) -> N
     lines = [await ann.line(), await ann.line({})]
     await lines[1].next("events", complete=True)
     late = await house.line()
-    house.server.socket_desk.drain(lambda: 1_234)
+    house.server.faces.socket_desk.drain(lambda: 1_234)
     late.say("hello", token=ann.token)
     await late.next("welcome")
     for line in (*lines, late):

@@ -45,10 +45,10 @@ async def test_bad_tokens_close_4401(house: House) -> None:
     ann = await house.person("ann")
     expired, _ = AccessTokens(b"x" * 32).issue(TENANT, "ann", ann.session_id, 0)
     stranger, _ = AccessTokens(b"x" * 32).issue(
-        TENANT, "ann", ann.session_id, house.server.socket_desk.now_ms()
+        TENANT, "ann", ann.session_id, house.server.faces.socket_desk.now_ms()
     )
-    gone, _ = house.server.sessions.issue(TENANT, "ann", "s_unknown", None)
-    nobody, _ = house.server.sessions.issue(TENANT, "nobody", "s_unknown", None)
+    gone, _ = house.server.faces.sessions.issue(TENANT, "ann", "s_unknown", None)
+    nobody, _ = house.server.faces.sessions.issue(TENANT, "nobody", "s_unknown", None)
     for token in (
         "", "rubbish", "a.b.c", "x" * 5_000, expired, stranger, gone, nobody,
         forged(ann.token, {"alg": "none", "typ": "JWT"}),

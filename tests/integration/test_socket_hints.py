@@ -98,7 +98,7 @@ async def test_receipts_do_not_cross_a_block(house: House) -> None:
 async def test_receipts_of_large_groups_go_to_own_devices_only(house: House) -> None:
     ann, bob = await house.people("ann", "bob")
     for number in range(99):
-        await house.server.accounts.register("default", f"u{number}", None, None, Keyed("test"))
+        await house.server.faces.accounts.register("default", f"u{number}", None, None, Keyed("test"))
     group = await ann.group("bob", *[f"u{number}" for number in range(99)])
     seq = await ann.post(group)
     mine, theirs = await ann.line(), await bob.line()

@@ -196,7 +196,7 @@ async def test_an_event_is_encoded_once_for_two_hundred_sockets_and_read_never(
 
         monkeypatch.setattr(SqliteLog, name, counted)
     await mine.ask("send", conversation_id=group, client_msg_id="first", content=content("x"))
-    counters = house.server.pusher.counters
+    counters = house.server.faces.pusher.counters
     encodings, deliveries = counters.encodings, counters.deliveries
     reads.clear()
     seq = 0
@@ -214,7 +214,7 @@ async def test_an_event_is_encoded_once_for_two_hundred_sockets_and_read_never(
 async def test_a_burst_of_events_cuts_nobody_who_reads(house: House) -> None:
     ann, bob = await house.people("ann", "bob")
     names = [f"u{number}" for number in range(199)]
-    register = house.server.accounts.register
+    register = house.server.faces.accounts.register
     await asyncio.gather(*[register(TENANT, name, None, None, Keyed("test")) for name in names])
     mine, theirs = await ann.line(), await bob.line()
     command = CreateGroup(name="room", members=("bob", *names))

@@ -1,0 +1,193 @@
+"""The faces of a server: REST, sockets, and what both need. Wired over a write side and a read side, wherever those are."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from commands.accounts import Accounts
+from commands.app_keys import AppKeys
+from commands.desk import Desk
+from commands.marks import ReadMarks
+from commands.passwords import Passwords
+from commands.refresh import RefreshTokens
+from eventlog.bus import Bus
+from eventlog.secrets import Secrets
+from gateways.limits import RateLimits, Share
+from gateways.presence import MemoryPresence, Presence
+from gateways.redis_limits import RedisLimiter
+from gateways.redis_presence import RedisPresence
+from gateways.rest.app import build_app
+from gateways.rest.services import RestServices, RestSettings
+from gateways.rest.signatures import SignedCalls
+from gateways.sessions import Sessions
+from gateways.socket.desk import SocketDesk
+from gateways.socket.interest import Interest
+from gateways.socket.pusher import Pusher
+from gateways.socket.websocket import WebSocket, build_websocket_protocol
+from gateways.tokens import AccessTokens
+from ops.settings import Settings
+from ops.stores import Stores
+from projections.views import Views
+
+SERVER_KEY_BYTES = 32
+READY_LAG_COMMITS_MAX = 10_000
+"""Views further behind than that make the server not ready."""
+
+
+def now_ms() -> int:
+    """The wall clock in milliseconds since 1970 UTC; the only place that reads it for the server."""
+    return time.time_ns() // 1_000_000
+
+
+async def server_key(store: Secrets, name: str) -> bytes:
+    """One of the server's own keys, made at the first start."""
+    return await store.put_if_absent("server", "minutebook", name, secrets.token_bytes(SERVER_KEY_BYTES))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What the faces stand on. `writable`: whether the record takes writes, as far as this process knows."""
+
+    settings: Settings
+    stores: Stores
+    bus: Bus
+    desk: Desk
+    views: Views
+    writable: Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Faces:
+    """Open. `stopping` is set when the server begins to drain; readiness is false from then on."""
+
+    accounts: Accounts
+    app_keys: AppKeys
+    sessions: Sessions
+    presence: Presence
+    socket_desk: SocketDesk
+    pusher: Pusher
+    registry: CollectorRegistry
+    app: FastAPI
+    websocket_class: type[WebSocket]
+    stopping: asyncio.Event
+
+
+async def open_faces(ground: Ground, stack: AsyncExitStack) -> Faces:
+    """Open them; what has to be closed is closed by the stack."""
+    settings, desk, store = ground.settings, ground.desk, ground.stores.secrets
+    marks = ReadMarks(desk, ground.views.timeline)
+    stack.push_async_callback(marks.close)
+    passwords = Passwords(threads=settings.password_workers)
+    stack.callback(passwords.close)
+    accounts = Accounts(
+        desk, store, passwords, RefreshTokens(store, await server_key(store, "refresh")), now_ms
+    )
+    sessions = Sessions(AccessTokens(await server_key(store, "access-token")), desk, ground.bus, now_ms)
+    stack.callback(sessions.close)
+    app_keys = AppKeys(desk, store, now_ms)
+    presence = _presence(ground)
+    socket_desk, pusher = _socket_side(ground, marks, sessions, presence, stack)
+    if isinstance(presence, RedisPresence):
+        presence.watched = socket_desk.hints.watched
+        presence.start()
+        stack.push_async_callback(presence.close)
+    stopping = asyncio.Event()
+    services = RestServices(
+        desk=desk,
+        views=ground.views,
+        read_marks=marks,
+        accounts=accounts,
+        sessions=sessions,
+        signed_calls=SignedCalls(app_keys, now_ms),
+        limits=RateLimits(settings.limit_settings(), time.monotonic, _sharing(ground.stores)),
+        presence=presence,
+        settings=_rest_settings(settings),
+        server_secret=await server_key(store, "invites"),
+        now_ms=now_ms,
+        readiness=lambda: _not_ready(ground, stopping),
+        registry=CollectorRegistry(),
+    )
+    return Faces(
+        accounts=accounts,
+        app_keys=app_keys,
+        sessions=sessions,
+        presence=presence,
+        socket_desk=socket_desk,
+        pusher=pusher,
+        registry=services.registry,
+        app=build_app(services),
+        websocket_class=build_websocket_protocol(socket_desk, settings.socket_limits()),
+        stopping=stopping,
+    )
+
+
+def _rest_settings(settings: Settings) -> RestSettings:
+    bounds = settings.node_settings().limits
+    return RestSettings(
+        origins=settings.origins,
+        registration_open=settings.registration_open,
+        shard_count=settings.shards,
+        version=version("minutebook"),
+        recall_window_s=bounds.recall_window_s,
+        edit_window_s=bounds.edit_window_s,
+    )
+
+
+def _presence(ground: Ground) -> Presence:
+    """Of this process alone, or shared with other gateways."""
+    fast = ground.stores.fast
+    return MemoryPresence(now_ms) if fast is None else RedisPresence(fast, ground.settings.node_name)
+
+
+def _sharing(stores: Stores) -> Share | None:
+    fast = stores.fast
+    return None if fast is None else lambda name, rate: RedisLimiter(fast, name, rate, time.monotonic)
+
+
+def _socket_side(
+    ground: Ground, marks: ReadMarks, sessions: Sessions, presence: Presence, stack: AsyncExitStack
+) -> tuple[SocketDesk, Pusher]:
+    settings, interest = ground.settings, Interest()
+    socket_desk = SocketDesk(
+        desk=ground.desk,
+        marks=marks,
+        sessions=sessions,
+        views=ground.views,
+        presence=presence,
+        interest=interest,
+        limits=settings.limit_settings(),
+        log_id=ground.stores.log.log_id,
+        heartbeat_s=settings.socket_limits().heartbeat_s,
+        origins=frozenset(settings.origins),
+        now_ms=now_ms,
+        monotonic_s=time.monotonic,
+        schedule=asyncio.get_running_loop().call_later,
+    )
+    presence.changed = socket_desk.hints.presence_changed
+    stack.push_async_callback(socket_desk.close)
+    pusher = Pusher(interest, socket_desk.hints.touched)
+    stack.callback(ground.bus.follow(pusher.follow))
+    return socket_desk, pusher
+
+
+def _not_ready(ground: Ground, stopping: asyncio.Event) -> Mapping[str, str]:
+    """What keeps the server from taking traffic, by part."""
+    views, reasons = ground.views, {}
+    if stopping.is_set():
+        reasons["server"] = "stopping"
+    if not ground.writable():
+        reasons["log"] = "the event log refuses writes"
+    if views.failing:
+        reasons["views"] = "the read models cannot be written"
+    elif views.lag_commits > READY_LAG_COMMITS_MAX:
+        reasons["views"] = f"{views.lag_commits} commits behind"
+    return reasons
