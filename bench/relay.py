@@ -23,9 +23,10 @@ from bench.log_append import CODEC, SHARDS, Writer
 from docker.local.kafka import KafkaCluster
 from eventlog.bus import Bus
 from eventlog.feed import Feed, FeedSettings
-from eventlog.kafka_driver import KafkaSender, KafkaSource
+from eventlog.kafka_driver import KafkaSender
 from eventlog.kafka_record import record_of
 from eventlog.kafka_settings import KafkaSettings, consumer_options, producer_options
+from eventlog.kafka_source import KafkaSource
 from eventlog.kafka_topic import ensure_topic, partitions_for, topic_name
 from eventlog.memory import MemoryLog
 from eventlog.record import Commit, Committed

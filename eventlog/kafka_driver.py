@@ -1,4 +1,5 @@
-"""Kafka's client: with `kafka_admin` the only module that touches aiokafka, so that another client can take its place.
+"""Kafka's client. With `kafka_source` and `kafka_admin` the only module that touches aiokafka, so that another client can take
+its place.
 
 aiokafka's defaults are unsafe for a record (acks=1, no idempotence, automatic commits, start at the end): whatever
 matters is set here by name and can be read back from the clients (`effective_settings`).
@@ -14,18 +15,15 @@ from typing import Any, TypeVar
 
 import aiokafka
 import structlog
-from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import KafkaError
-from typing_extensions import override
 
-from eventlog.carrier import CarriedRecord, CarrierUnavailableError, Listener
+from eventlog.carrier import CarriedRecord, CarrierUnavailableError
 from eventlog.kafka_settings import KafkaSettings, consumer_options, producer_options
 
 __all__ = [
     "KafkaReader",
     "KafkaSender",
     "KafkaSettings",
-    "KafkaSource",
     "asked",
     "part_from",
     "reaching",
@@ -165,6 +163,25 @@ class KafkaReader:
         self._consumer.pause(*places)
         self._consumer.resume(place)
 
+    async def newest(self, timeout_s: float = 30.0) -> Sequence[CarriedRecord]:
+        """The last record of each partition that has any. Raises CarrierUnavailableError after `timeout_s`."""
+        places = self._places()
+        starts = await asked(self._consumer.beginning_offsets(places))
+        ends = await asked(self._consumer.end_offsets(places))
+        found = []
+        for place in places:
+            if starts[place] == ends[place]:
+                continue
+            self._take_only(place)
+            self._consumer.seek(place, ends[place] - 1)
+            records = await asked(self._consumer.getmany(place, timeout_ms=int(timeout_s * 1_000)))
+            if not records:
+                raise CarrierUnavailableError(
+                    f"Kafka gave nothing of partition {place.partition} in {timeout_s:g} s"
+                )
+            found.append(record_from(records[place][0]))
+        return found
+
     async def records(
         self, partition: int, timeout_s: float = 30.0
     ) -> AsyncIterator[Sequence[CarriedRecord]]:
@@ -183,104 +200,7 @@ class KafkaReader:
                 raise CarrierUnavailableError(
                     f"Kafka gave nothing of partition {partition} in {timeout_s:g} s"
                 )
-            yield [_record_of(record) for record in found[place] if record.offset < end]
-
-
-class KafkaSource:
-    """The Source port: a consumer in a group, or without one of all partitions, from their first record or from their end."""
-
-    def __init__(
-        self,
-        settings: KafkaSettings,
-        topic: str,
-        partitions: int,
-        *,
-        group: str | None = None,
-        from_end: bool = False,
-        records_max: int = 5_000,
-    ) -> None:
-        if group is not None and from_end:
-            raise ValueError("a group goes on where it was; only a reader without one starts at the end")
-        self._settings = settings
-        self._topic = topic
-        self._partitions = partitions
-        self._group = group
-        self._from_end = from_end
-        self._records_max = records_max
-        self._consumer: Any = None
-
-    @property
-    def effective_settings(self) -> Mapping[str, Any]:
-        """What the running consumer does, as it itself says."""
-        consumer = self._consumer
-        return {
-            "group_id": consumer._group_id,
-            "enable_auto_commit": consumer._enable_auto_commit,
-            "auto_offset_reset": consumer._auto_offset_reset,
-            "isolation_level": consumer._isolation_level,
-            "check_crcs": consumer._check_crcs,
-            "max_partition_fetch_bytes": consumer._max_partition_fetch_bytes,
-            "session_timeout_ms": consumer._session_timeout_ms,
-        }
-
-    async def start(self, listener: Listener) -> None:
-        """See the port. In a group the listener hears of its partitions while polling goes on."""
-        consumer = aiokafka.AIOKafkaConsumer(**consumer_options(self._settings, self._group))
-        try:
-            await reaching(self._settings, consumer.start())
-            if self._group is not None:
-                consumer.subscribe([self._topic], listener=_Rebalances(listener))
-            else:
-                await self._take_all(consumer, listener)
-        except BaseException:
-            await _shut(consumer)
-            raise
-        self._consumer = consumer
-
-    async def _take_all(self, consumer: Any, listener: Listener) -> None:
-        places = [aiokafka.TopicPartition(self._topic, number) for number in range(self._partitions)]
-        find = consumer.end_offsets if self._from_end else consumer.beginning_offsets
-        # The end is taken before the listener looks at the log: what is sent in between comes twice, never not at all.
-        offsets = await asked(find(places))
-        consumer.assign(places)
-        for place, offset in offsets.items():
-            consumer.seek(place, offset)
-        await listener.assigned(list(range(self._partitions)))
-
-    async def poll(self, timeout_ms: int) -> Mapping[int, Sequence[CarriedRecord]]:
-        """See the port."""
-        found = await asked(self._consumer.getmany(timeout_ms=timeout_ms, max_records=self._records_max))
-        return {
-            place.partition: [_record_of(record) for record in records] for place, records in found.items()
-        }
-
-    async def commit(self, offsets: Mapping[int, int]) -> None:
-        """See the port. Without a group there is nobody to remember it."""
-        if self._group is None or not offsets:
-            return
-        places = {aiokafka.TopicPartition(self._topic, number): offset for number, offset in offsets.items()}
-        await asked(self._consumer.commit(places))
-
-    async def close(self) -> None:
-        """See the port."""
-        consumer, self._consumer = self._consumer, None
-        if consumer is not None:
-            await _shut(consumer)
-
-
-class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Hands aiokafka's calls on."""
-
-    def __init__(self, listener: Listener) -> None:
-        self._listener = listener
-
-    @override
-    async def on_partitions_revoked(self, revoked: Sequence[Any]) -> None:
-        await self._listener.revoked(sorted(place.partition for place in revoked))
-
-    @override
-    async def on_partitions_assigned(self, assigned: Sequence[Any]) -> None:
-        await self._listener.assigned(sorted(place.partition for place in assigned))
+            yield [record_from(record) for record in found[place] if record.offset < end]
 
 
 @asynccontextmanager
@@ -294,7 +214,7 @@ async def reader(settings: KafkaSettings, topic: str, partitions: int) -> AsyncI
         await reaching(settings, consumer.start())
         yield KafkaReader(consumer, topic, partitions)
     finally:
-        await _shut(consumer)
+        await shut(consumer)
 
 
 def _batches(producer: Any, records: Sequence[CarriedRecord]) -> list[Any]:
@@ -316,7 +236,8 @@ def _batches(producer: Any, records: Sequence[CarriedRecord]) -> list[Any]:
     return [*batches, batch]
 
 
-def _record_of(record: Any) -> CarriedRecord:
+def record_from(record: Any) -> CarriedRecord:
+    """The client's record as ours."""
     return CarriedRecord(record.key, record.value, tuple(record.headers), record.timestamp, record.offset)
 
 
@@ -376,7 +297,7 @@ async def part_from(client: Any) -> None:
         _log.warning("connections to Kafka were not closed in order")
 
 
-async def _shut(consumer: Any) -> None:
+async def shut(consumer: Any) -> None:
     """Stop a consumer; what cannot be said to a broker in time is left unsaid."""
     try:
         async with asyncio.timeout(CLOSE_TIMEOUT_S):

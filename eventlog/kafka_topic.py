@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import msgspec
+import structlog
 
 from eventlog.carrier import CarrierUnavailableError, TopicMismatchError
 from eventlog.kafka_admin import KafkaAdmin, TopicExistsError, TopicFacts
+from eventlog.kafka_driver import reader
 from eventlog.kafka_settings import BATCH_BYTES_MAX, KafkaSettings
 from eventlog.record import FRAME_BYTES_MAX
+
+_log = structlog.get_logger(__name__)
 
 TOPIC_PREFIX = "minutebook"
 RECORD_ROOM_BYTES = 64 * 1024
@@ -23,6 +28,8 @@ PARTITIONS_MAX = 64
 FOR_EVER = "-1"
 ANY_TIME = str(2**63 - 1)
 TOPIC_NAME_MAX = 249
+SETTLE_TRIES = 100
+SETTLE_PAUSE_S = 0.1
 
 assert BATCH_BYTES_MAX <= MESSAGE_BYTES_MAX
 
@@ -70,7 +77,7 @@ def topic_spec(name: str, partitions: int, brokers: int) -> TopicSpec:
             "retention.ms": FOR_EVER,
             "retention.bytes": FOR_EVER,
             "cleanup.policy": "delete",
-            "min.insync.replicas": str(max(1, replicas - 1)),
+            "min.insync.replicas": _in_sync(replicas),
             "unclean.leader.election.enable": "false",
             "max.message.bytes": str(MESSAGE_BYTES_MAX),
             # Records carry the times of their commits; a clock that once went wrong must not stop the line.
@@ -89,18 +96,31 @@ async def ensure_topic(settings: KafkaSettings, name: str, partitions: int) -> b
     async with KafkaAdmin.connected(settings) as admin:
         found = await admin.describe(name)
         spec = topic_spec(name, partitions, await admin.brokers())
+        is_new = False
         if found is None:
-            try:
-                await admin.create(spec.name, spec.partitions, spec.replicas, spec.configs)
-            except TopicExistsError:
-                # Somebody else starts at the same moment.
-                found = await admin.describe(name)
-                if found is None:
-                    raise CarrierUnavailableError(f"the topic {name} is being made; try again") from None
-            else:
-                return True
+            is_new = await _make(admin, spec)
+            found = await _settled(admin, name)
         check_topic(found, spec)
-    return False
+    return is_new
+
+
+async def _make(admin: KafkaAdmin, spec: TopicSpec) -> bool:
+    """Whether it was made here; somebody else may have started at the same moment."""
+    try:
+        await admin.create(spec.name, spec.partitions, spec.replicas, spec.configs)
+    except TopicExistsError:
+        return False
+    return True
+
+
+async def _settled(admin: KafkaAdmin, name: str) -> TopicFacts:
+    """The topic, once the broker that is asked knows of it."""
+    for _ in range(SETTLE_TRIES):
+        found = await admin.describe(name)
+        if found is not None and found.partitions:
+            return found
+        await asyncio.sleep(SETTLE_PAUSE_S)
+    raise CarrierUnavailableError(f"Kafka does not tell of the topic {name} that was just made; try again")
 
 
 def check_topic(found: TopicFacts, spec: TopicSpec) -> None:
@@ -113,9 +133,17 @@ def check_topic(found: TopicFacts, spec: TopicSpec) -> None:
             f"the topic {spec.name} has {found.partitions} partitions, not {spec.partitions}: set cluster.kafka_partitions "
             f"to {found.partitions} if that divides the shards, or delete the topic and start again (it is refilled from the log)"
         )
+    if found.replicas < spec.replicas:
+        _log.warning(
+            "a topic has fewer copies than it could",
+            topic=spec.name,
+            copies=found.replicas,
+            possible=spec.replicas,
+        )
+    configs = {**spec.configs, "min.insync.replicas": _in_sync(found.replicas)}
     wrong = {
         key: wanted
-        for key, wanted in spec.configs.items()
+        for key, wanted in configs.items()
         if (is_value := found.configs.get(key)) is not None and not _serves(key, is_value, wanted)
     }
     if wrong:
@@ -127,7 +155,26 @@ def check_topic(found: TopicFacts, spec: TopicSpec) -> None:
         )
 
 
+def _in_sync(replicas: int) -> str:
+    return str(max(1, replicas - 1))
+
+
 def _serves(key: str, found: str, wanted: str) -> bool:
     if key in ("max.message.bytes", "min.insync.replicas"):
         return int(found) >= int(wanted)
     return found == wanted
+
+
+async def check_owner(settings: KafkaSettings, name: str, partitions: int, log_ids: Collection[str]) -> None:
+    """Raises TopicMismatchError if the newest records are of a log that is none of these: another cluster uses the name.
+
+    `log_ids`: the log's own and its former ones. Also raises CarrierUnavailableError.
+    """
+    async with reader(settings, name, partitions) as topic:
+        for record in await topic.newest():
+            told = dict(record.headers).get("log_id", b"").decode(errors="replace")
+            if told not in log_ids:
+                raise TopicMismatchError(
+                    f"the topic {name} carries the log {told!r}, which this cluster never had: set cluster.cluster_id to a "
+                    "name of its own, or delete the topic if it is of a cluster that is no more"
+                )

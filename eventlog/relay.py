@@ -83,7 +83,7 @@ class Relay:
             _log.warning("the carrier is away; what is durable waits for it", error=str(error))
         if self._bus is not None:
             self._unfollow = self._bus.follow(self._follow)
-        self._note({shard: head.position for shard, head in heads.items()})
+        self.note_heads({shard: head.position for shard, head in heads.items()})
         self._task = asyncio.get_running_loop().create_task(self._run(), name="relay")
 
     def own(self, shards: Collection[int]) -> None:
@@ -94,6 +94,18 @@ class Relay:
             # Nothing of it waits: what was queued when it was given away has been sent or is skipped by `_take`.
             self._received[shard] = self._acknowledged.get(shard, 0)
             self._line(shard).behind.add(shard)
+        self._wake_all()
+
+    def note_heads(self, heads: Mapping[int, int]) -> None:
+        """These positions are durable, as somebody says who knows: what is not here yet is read from the log at once.
+
+        For a relay in another process than the owner, which has no bus: without it a commit waits for the next look.
+        """
+        for shard, position in heads.items():
+            if shard in self._shards:
+                self._seen[shard] = max(position, self._seen.get(shard, 0))
+                if position > self._received.get(shard, 0):
+                    self._line(shard).behind.add(shard)
         self._wake_all()
 
     @property
@@ -168,14 +180,6 @@ class Relay:
         for line in self._lines:
             if line.queue or line.behind or self._closing.is_set():
                 line.wake.set()
-
-    def _note(self, heads: Mapping[int, int]) -> None:
-        for shard, position in heads.items():
-            if shard in self._shards:
-                self._seen[shard] = max(position, self._seen.get(shard, 0))
-                if position > self._received.get(shard, 0):
-                    self._line(shard).behind.add(shard)
-        self._wake_all()
 
     def _line(self, shard: int) -> Line:
         return self._lines[partition_of(shard, len(self._lines))]
@@ -292,7 +296,7 @@ class Relay:
         _log.warning("a partition lost what it had; it is filled from the log", partition=line.partition)
         line.ends_at = 0
         for shard in self._shards_of(line):
-            self._acknowledged.pop(shard, None)
+            self._acknowledged[shard] = 0
         self._drop(line)
 
     def _shards_of(self, line: Line) -> list[int]:
@@ -337,7 +341,7 @@ class Relay:
             except Exception as error:  # noqa: BLE001 - it looks again
                 _log.warning("the relay could not look at the log", error=type(error).__name__)
                 continue
-            self._note({shard: head.position for shard, head in heads.items()})
+            self.note_heads({shard: head.position for shard, head in heads.items()})
 
     async def _keep(self) -> None:
         while True:

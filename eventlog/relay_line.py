@@ -38,7 +38,7 @@ class Checkpoint(Protocol):
         ...
 
     async def save(self, positions: Mapping[int, int]) -> None:
-        """Replace the positions."""
+        """Remember these shards' positions, also lower ones."""
         ...
 
 

@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 from eventlog.bus import Bus
 from eventlog.carrier import CarriedRecord
 from eventlog.feed import Feed, FeedSettings
-from eventlog.kafka_driver import KafkaSender, KafkaSettings, KafkaSource, reader
+from eventlog.kafka_driver import KafkaSender, KafkaSettings, reader
 from eventlog.kafka_record import carried_of
+from eventlog.kafka_source import KafkaSource
 from eventlog.kafka_topic import ensure_topic, topic_name
 from eventlog.memory import MemoryLog
 from eventlog.record import Commit

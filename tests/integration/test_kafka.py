@@ -10,11 +10,12 @@ import pytest
 
 from eventlog.carrier import CarrierUnavailableError, TopicMismatchError
 from eventlog.kafka_admin import KafkaAdmin
-from eventlog.kafka_driver import KafkaSender, KafkaSettings, KafkaSource, reader
+from eventlog.kafka_driver import KafkaSender, KafkaSettings, reader
 from eventlog.kafka_record import record_of
-from eventlog.kafka_topic import ensure_topic, partitions_for, topic_name
+from eventlog.kafka_source import KafkaSource
+from eventlog.kafka_topic import check_owner, ensure_topic, partitions_for, topic_name
 from eventlog.record import FRAME_BYTES_MAX
-from tests.contract.log_samples import SHARD_COUNT, ShardMaker
+from tests.contract.log_samples import LOG_ID, SHARD_COUNT, ShardMaker
 from tests.integration.carried import PARTITIONS, Carried, Reader
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
@@ -237,3 +238,12 @@ async def test_a_reader_reads_a_partition_to_its_end(house: Carried) -> None:
         values = [record.value async for page in kafka.records(0) for record in page]
         assert values == [commit.frame for commit in commits]
         assert await kafka.ends() == {0: 2_000, 1: 0}
+
+
+async def test_a_topic_of_another_cluster_is_one_clear_line(house: Carried) -> None:
+    async with house.sender() as sender:
+        await check_owner(house.settings, house.topic, PARTITIONS, [LOG_ID])
+        await sender.send(1, [record_of(ShardMaker(1).make())])
+        await check_owner(house.settings, house.topic, PARTITIONS, ["restored", LOG_ID])
+        with pytest.raises(TopicMismatchError, match=r"never had: set cluster\.cluster_id"):
+            await check_owner(house.settings, house.topic, PARTITIONS, ["another"])

@@ -127,6 +127,15 @@ async def test_what_the_bus_does_not_tell_of_is_found_in_the_log() -> None:
             await house.carrier.changed.wait()
 
 
+async def test_a_relay_without_a_bus_is_told_of_heads() -> None:
+    house = House()
+    async with house.relay(RelaySettings(linger_ms=0, look_ms=3_600_000)) as relay:
+        await house.write(1, 4, told=False)
+        relay.note_heads({1: 4})
+        await relay.drained()
+        assert house.sent(1) == [1, 2, 3, 4]
+
+
 async def test_a_full_queue_leaves_the_rest_to_the_log() -> None:
     house = House()
     async with house.relay(
