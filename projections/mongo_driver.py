@@ -49,7 +49,6 @@ KEYS_MAX = 1_000
 """How many keys one query asks for."""
 MOMENT_ATTEMPTS = 20
 """A moment must not lie before the newest index of what it reads, which lasts until the majority knows the index."""
-COMMIT_ATTEMPTS = 3
 
 _EXISTS = 48
 _DUPLICATE_KEY = 11000
@@ -285,7 +284,8 @@ class Transactions:
             with suppress(PyMongoError):  # The server ends by itself what it cannot be told of.
                 self._session.abort_transaction()
             raise
-        self._commit()
+        with _told():
+            self._session.commit_transaction()  # Which is sent again until `timeout_ms` have passed.
 
     def update(self, collection: str, updates: Sequence[tuple[Filter, Document]]) -> int:
         """Change one document for each filter; how many were found."""
@@ -342,16 +342,6 @@ class Transactions:
     def close(self) -> None:
         """Give the session back."""
         self._session.end_session()
-
-    def _commit(self) -> None:
-        for attempt in range(COMMIT_ATTEMPTS):
-            try:
-                with _told():
-                    self._session.commit_transaction()
-                return
-            except OutcomeUnknownError:
-                if attempt == COMMIT_ATTEMPTS - 1:
-                    raise
 
 
 @contextmanager

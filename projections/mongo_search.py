@@ -1,7 +1,7 @@
 """Searching for words on MongoDB: an inverted index in the documents themselves, an array of words under one multikey index.
 
 Not MongoDB's own text index: it stems and drops words by language, knows no beginnings of words, parts no script without spaces, checks
-phrases by looking for them in the text, and sorts what it found by nothing but its score (docs/decisions/0010-views-on-mongodb.md).
+phrases by looking for them in the text, and sorts what it found by nothing but its score (docs/decisions/0013-words-on-mongodb.md).
 
 A word stands in the array with the number of its column before it. Two neighbours of one character each stand there as a pair too, since
 single ideographs are so common that only their pairs say something: a phrase of two is found by its pair alone.
