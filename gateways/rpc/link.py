@@ -20,7 +20,9 @@ _ANSWER_BYTES = 64
 class Link:
     """Bounded both ways: above `in_flight` nothing more is read, and what was answered counts until it was written."""
 
-    def __init__(self, node: str, incarnation: bytes, number: int, settings: RpcSettings) -> None:
+    def __init__(
+        self, node: str, incarnation: bytes, number: int, heads: Mapping[int, int], settings: RpcSettings
+    ) -> None:
         self.node = node
         self.incarnation = incarnation
         self.number = number
@@ -39,7 +41,8 @@ class Link:
         self._room = asyncio.Event()
         self._room.set()
         self._wake = asyncio.Event()
-        self._told: dict[int, int] = {}
+        self._moved = dict(heads)
+        """What is durable and not told yet."""
         self._heads_timer: asyncio.TimerHandle | None = None
 
     @property
@@ -87,8 +90,9 @@ class Link:
         if self._heads_timer is not None:
             self._heads_timer.cancel()
 
-    def heads_moved(self) -> None:
+    def heads_moved(self, heads: Mapping[int, int]) -> None:
         """Something has become durable: tell it soon, if no answer does before."""
+        self._moved.update(heads)
         if self._heads_timer is None and not self.closed:
             loop = asyncio.get_running_loop()
             self._heads_timer = loop.call_later(self._settings.heads_pace_ms / 1_000, self._wake.set)
@@ -98,9 +102,13 @@ class Link:
         await self._wake.wait()
         self._wake.clear()
 
-    def message(self, heads: Mapping[int, int]) -> pb.Answers | None:
+    def message(self) -> pb.Answers | None:
         """The next message, None when there is nothing to say. What is durable is told with the answers that rest on it."""
-        message = pb.Answers(version=VERSION)
+        leaving = self._leaving and not self._told_leaving
+        if not self._answers and not self._moved and not leaving:
+            return None
+        message = pb.Answers(version=VERSION, heads=self._moved)
+        self._moved = {}
         count = size = 0
         while self._answers and count < self._settings.batch_commands and size < self._settings.batch_bytes:
             number, asked, result = self._answers.popleft()
@@ -108,18 +116,11 @@ class Link:
             count += 1
             size += _weight(result)
             self._left(asked)
-        told = self._told
-        moved = {shard: position for shard, position in heads.items() if told.get(shard) != position}
-        leaving = self._leaving and not self._told_leaving
-        if not count and not moved and not leaving:
-            return None
         if leaving:
             self._told_leaving = message.leaving = True
-        told.update(moved)
         if self._heads_timer is not None:
             self._heads_timer.cancel()
             self._heads_timer = None
-        message.heads.update(moved)
         return message
 
     def _left(self, size: int) -> None:

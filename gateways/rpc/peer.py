@@ -295,9 +295,15 @@ class RpcPeer(Peer):
                 await asyncio.sleep(delay)
             due = loop.time() + self._settings.batch_pace_ms / 1_000
             try:
-                while (batch := self._batch(loop.time())) is not None:
+                batch = self._batch(loop.time())
+                while batch is not None:
                     self.counters.batches += 1
                     await stream.write(batch)
+                    # What came meanwhile waits for its time, unless it fills a batch.
+                    full = len(self._outbox) >= self._settings.batch_commands
+                    batch = self._batch(loop.time()) if full else None
+                if self._outbox:
+                    self._wake.set()
                 if self._down:
                     await stream.done_writing()
                     return

@@ -122,8 +122,10 @@ class CommandServer:
         return sum(link.in_flight for link in self._links)
 
     def _follow(self, batch: Sequence[Committed]) -> None:
-        for link in self._links:
-            link.heads_moved()
+        if self._links:
+            heads = {committed.commit.shard: committed.commit.position for committed in batch}
+            for link in self._links:
+                link.heads_moved(heads)
 
     async def _who_am_i(self, request: pb.WhoAmIRequest, context: object) -> pb.WhoAmIReply:
         return pb.WhoAmIReply(version=VERSION, node=self._identity.node, serving=not self._stopping)
@@ -193,7 +195,7 @@ class CommandServer:
         check_mac(proof.mac, self._secret, FACE, hello, challenge)
         welcome = pb.Welcome(mac=mac(self._secret, OWNER, hello, challenge))
         await context.write(pb.Answers(version=VERSION, welcome=welcome))
-        return Link(hello.node, hello.incarnation, hello.link, self._settings)
+        return Link(hello.node, hello.incarnation, hello.link, self._desk.head_positions(), self._settings)
 
     async def _read(self, link: Link, context: Context) -> None:
         """Take batches until the face has no more, or one is wrong."""
@@ -221,7 +223,7 @@ class CommandServer:
             await link.woken()
             if link.closed:
                 return
-            while (message := link.message(self._desk.head_positions())) is not None:
+            while (message := link.message()) is not None:
                 await context.write(message)
             if link.ending and not link.in_flight:
                 return
