@@ -21,7 +21,7 @@ from projections.mongo_driver import MongoUnfitError, OutcomeUnknownError, ViewD
 from projections.mongo_shelf import MongoShelf
 from projections.projection import HoleError, Projection
 from projections.shelf import ViewShelf
-from projections.store import ViewUnavailableError
+from projections.store import StaleWriterError, ViewUnavailableError
 from projections.views import READ_MODELS
 from tests.histories import History, missing, up_to
 
@@ -185,15 +185,12 @@ def test_a_server_outside_any_replica_set_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
-    "failure, happened",
-    [
-        ({"writeConcernError": {"code": 64, "errmsg": "waiting for replication timed out"}}, True),
-        ({"closeConnection": True}, False),
-    ],
+    "failure",
+    [{"writeConcernError": {"code": 64, "errmsg": "waiting for replication timed out"}}, {"closeConnection": True}],
     ids=["it happened", "it did not happen"],
-)
+)  # fmt: skip
 def test_a_commit_whose_outcome_stays_unknown_is_found_out(
-    tmp_path: Path, failure: dict[str, object], happened: bool
+    tmp_path: Path, failure: dict[str, object]
 ) -> None:
     history = History(4).grow(80)
     options = ("--setParameter", "enableTestCommands=1")
@@ -201,15 +198,18 @@ def test_a_commit_whose_outcome_stays_unknown_is_found_out(
         database = ViewDatabase.connect(servers.uri, "views", timeout_ms=1_500)
         projection = opened(MongoShelf(database), "timeline")
         projection.take(history[:20])
-        before = dict(projection.positions)
         fail = {"failCommands": ["commitTransaction"], **failure}
         point = {"configureFailPoint": "failCommand", "mode": "alwaysOn", "data": fail}
         database._client.admin.command(point)
         with pytest.raises(OutcomeUnknownError):
             projection.take(history[:50])
         database._client.admin.command({**point, "mode": "off"})
-        assert (opened(MongoShelf(database), "timeline").positions != before) is happened
-        projection.take(history)
+        try:
+            projection.take(history)
+        except (
+            StaleWriterError
+        ):  # It happened, and the majority did not know it yet when the positions were asked for.
+            projection.take(history)
         reference = opened(MemoryShelf(), "timeline")
         reference.take(history)
         with projection.store.snapshot() as found, reference.store.snapshot() as expected:
