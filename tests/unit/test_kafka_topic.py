@@ -17,9 +17,7 @@ SPEC = topic_spec("minutebook.main.commits", 4, 3)
 FACTS = TopicFacts(4, 3, {**SPEC.configs, "segment.bytes": "1073741824"})
 
 
-@pytest.mark.parametrize(
-    ("brokers", "replicas", "in_sync"), [(1, 1, "1"), (2, 2, "1"), (3, 3, "2"), (9, 3, "2")]
-)
+@pytest.mark.parametrize("brokers, replicas, in_sync", [(1, 1, "1"), (2, 2, "1"), (3, 3, "2"), (9, 3, "2")])
 def test_copies_go_by_the_number_of_brokers(brokers: int, replicas: int, in_sync: str) -> None:
     spec = topic_spec("any", 1, brokers)
     assert (spec.replicas, spec.configs["min.insync.replicas"]) == (replicas, in_sync)
@@ -34,7 +32,7 @@ def test_a_topic_as_it_must_be_is_good() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
+    "key, value",
     [
         ("retention.ms", "604800000"),
         ("retention.bytes", "1"),

@@ -6,7 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typing_extensions import override
 
 from eventlog.bus import Bus
@@ -271,3 +274,60 @@ async def test_a_wrong_topic_ends_the_start() -> None:
     with pytest.raises(TopicMismatchError, match="3 partitions"):
         await relay.start()
     await relay.close()
+
+
+FAULTS = ("write", "write", "silent", "cut", "away", "empty", "own", "restart", "lag", "turn")
+
+
+@pytest.mark.slow
+@settings(max_examples=100)
+@given(
+    st.lists(st.tuples(st.sampled_from(FAULTS), st.integers(0, SHARD_COUNT), st.integers(0, 3)), max_size=25)
+)
+def test_whatever_fails_nothing_is_skipped(steps: list[tuple[str, int, int]]) -> None:
+    asyncio.run(simulate(steps))
+
+
+async def simulate(steps: list[tuple[str, int, int]]) -> None:
+    """The carrier ends with the whole log; each shard's records never skip a position, whatever came between."""
+    house = House()
+    emptied = 0
+    relay = await started(house)
+    for fault, shard, count in steps:
+        if fault in ("write", "silent"):
+            await house.write(shard, count + 1, told=fault == "write")
+        elif fault == "cut":
+            house.sender.refusals, house.sender.cut_after = 1, count
+        elif fault == "away":
+            house.carrier.is_up = not house.carrier.is_up
+        elif fault == "empty":
+            house.carrier.empty()
+            emptied += 1
+        elif fault == "own":
+            relay.own([one for one in range(SHARD_COUNT + 1) if one % 4 != count])
+            relay.own(range(SHARD_COUNT + 1))
+        elif fault == "restart":
+            await relay.close()
+            relay = await started(house)
+        elif fault == "lag":
+            house.checkpoint.positions = {one: p // 2 for one, p in house.checkpoint.positions.items()}
+        await asyncio.sleep(0)
+    house.carrier.is_up, house.sender.refusals = True, 0
+    # What was lost in an emptied partition is noticed with the next record of it.
+    for shard in range(SHARD_COUNT + 1):
+        await house.write(shard)
+    await relay.drained()
+    await relay.close()
+    for shard in range(SHARD_COUNT + 1):
+        positions = house.sent(shard)
+        assert positions[-1] == max(positions) == house.makers[shard].head.position
+        if not emptied:
+            assert without_gap(positions)
+
+
+async def started(house: House) -> Relay:
+    """A relay that gives up quickly when it is closed."""
+    quick = msgspec.structs.replace(FAST, drain_s=0.02)
+    relay = Relay(house.log, house.sender, house.checkpoint, bus=house.bus, settings=quick)
+    await relay.start()
+    return relay
