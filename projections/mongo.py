@@ -63,8 +63,7 @@ class MongoViewStore:
     def positions(self) -> dict[int, int]:
         """See the port. Batches go on from here: what was remembered of the rows is forgotten."""
         self._check_open()
-        documents = self._database.find(self._collection_of[POSITIONS], {})
-        self._expected = self._positions_in(documents)
+        self._expected = self._positions_in(self._writer.positions())
         self._hand.forget()
         return dict(self._expected)
 

@@ -327,6 +327,11 @@ class Transactions:
             touched += int(reply["n"])
         return touched
 
+    def read(self, collection: str) -> list[Document]:
+        """All documents of a collection, outside of transactions, and not before all that this session was told of is the majority's."""
+        with _told():
+            return list(self._database[collection].find({}, session=self._session))
+
     def present(self, collection: str, field: str, values: Sequence[Any]) -> set[Any]:
         """Those values of a field that a document has; embedded documents as tuples of their values."""
         found: set[Any] = set()

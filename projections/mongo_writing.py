@@ -119,6 +119,10 @@ class BatchWriter:
                 self._end_others(list(positions))
         raise ViewUnavailableError(f"another writer was in the way {ATTEMPTS_MAX} times")
 
+    def positions(self) -> list[Document]:
+        """The durable positions: of what this writer sent last, whatever came of it, and of what it met, they know."""
+        return self._transactions.read(self._positions)
+
     def close(self) -> None:
         """Give the session back."""
         self._transactions.close()

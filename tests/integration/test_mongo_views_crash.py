@@ -21,7 +21,7 @@ from projections.mongo_driver import MongoUnfitError, OutcomeUnknownError, ViewD
 from projections.mongo_shelf import MongoShelf
 from projections.projection import HoleError, Projection
 from projections.shelf import ViewShelf
-from projections.store import StaleWriterError, ViewUnavailableError
+from projections.store import ViewUnavailableError
 from projections.views import READ_MODELS
 from tests.histories import History, missing, up_to
 
@@ -204,12 +204,7 @@ def test_a_commit_whose_outcome_stays_unknown_is_found_out(
         with pytest.raises(OutcomeUnknownError):
             projection.take(history[:50])
         database._client.admin.command({**point, "mode": "off"})
-        try:
-            projection.take(history)
-        except (
-            StaleWriterError
-        ):  # It happened, and the majority did not know it yet when the positions were asked for.
-            projection.take(history)
+        projection.take(history)
         reference = opened(MemoryShelf(), "timeline")
         reference.take(history)
         with projection.store.snapshot() as found, reference.store.snapshot() as expected:
