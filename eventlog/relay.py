@@ -60,6 +60,7 @@ class Relay:
         self._generation = 0
         """Counts the starts of the sender: of lines that fail together, one starts it anew."""
         self._is_connected = False
+        self._is_told_away = False
         self._connecting = asyncio.Lock()
         self._closing = asyncio.Event()
         self._progress = asyncio.Event()
@@ -80,6 +81,7 @@ class Relay:
         try:
             await self._connect(self._generation)
         except CarrierUnavailableError as error:
+            self._is_told_away = True
             _log.warning("the carrier is away; what is durable waits for it", error=str(error))
         if self._bus is not None:
             self._unfollow = self._bus.follow(self._follow)
@@ -272,12 +274,15 @@ class Relay:
 
     def _stop_line(self, line: Line, error: Exception) -> None:
         self.metrics.failures += 1
-        self._is_connected = self._is_connected and not isinstance(error, CarrierUnavailableError)
-        _log.warning(
-            "a relay line stopped and begins again behind what was acknowledged",
-            partition=line.partition,
-            error=f"{type(error).__name__}: {error}",
-        )
+        is_away = isinstance(error, CarrierUnavailableError)
+        # When the carrier goes away, all lines stop again and again; that is told once.
+        if self._is_connected or not is_away:
+            _log.warning(
+                "a relay line stopped and begins again behind what was acknowledged",
+                partition=line.partition,
+                error=f"{type(error).__name__}: {error}",
+            )
+        self._is_connected = self._is_connected and not is_away
         self._drop(line)
 
     def _drop(self, line: Line) -> None:
@@ -311,7 +316,9 @@ class Relay:
         try:
             await self._connect(generation)
         except (CarrierUnavailableError, TopicMismatchError) as error:
-            _log.warning("the carrier is away", error=str(error))
+            if not self._is_told_away:
+                self._is_told_away = True
+                _log.warning("the carrier is away; what is durable waits for it", error=str(error))
 
     async def _connect(self, generation: int) -> None:
         """Start the sender anew, once for all lines that failed under the same start."""
@@ -322,6 +329,9 @@ class Relay:
             ends = await self._sender.start()
             self._generation += 1
             self._is_connected = True
+            if self._is_told_away:
+                self._is_told_away = False
+                _log.info("the carrier is back")
             for line in self._lines:
                 had_something = any(self._acknowledged.get(shard) for shard in self._shards_of(line))
                 if ends.get(line.partition, 0) < line.ends_at or (
