@@ -76,7 +76,7 @@ class Call:
 class Lane:
     """The calls of one shard. While some of them wait for an owner, later ones queue behind them, so that order is kept."""
 
-    __slots__ = ("failures", "flying", "landed", "shard", "waiting")
+    __slots__ = ("asked_epoch", "failures", "flying", "landed", "shard", "waiting")
 
     def __init__(self, shard: int) -> None:
         self.shard = shard
@@ -84,5 +84,19 @@ class Lane:
         """Ascending by number."""
         self.flying = 0
         self.landed = asyncio.Event()
+        self.asked_epoch = 0
+        """Of the owner that was asked last."""
         self.failures = 0
         """Rounds in a row that found no owner."""
+
+
+class RouterCounters:
+    """Plain counters for metrics and tests."""
+
+    __slots__ = ("expired", "links_lost", "not_owner", "retries")
+
+    def __init__(self) -> None:
+        self.expired = 0
+        self.links_lost = 0
+        self.not_owner = 0
+        self.retries = 0

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from functools import partial
 from operator import attrgetter
 
+import structlog
 from typing_extensions import override
 
 from commands.caller import Answer, Caller, Keyed
-from commands.calls import Call, Lane, Lost
+from commands.calls import Call, Lane, Lost, RouterCounters
 from commands.desk import Desk
 from commands.flushing import OUTCOME_UNKNOWN
 from commands.looks import Look, LookKind, answer_look
@@ -33,19 +34,9 @@ _UNDECIDED = frozenset({"unavailable", "overloaded"})
 """Refusals that say nothing about an earlier try."""
 NO_OWNER = Problem("unavailable", "the owner of this shard cannot be reached; try again", retry_after_ms=500)
 _CLOSED = Problem("unavailable", "the server is shutting down; try again", retry_after_ms=2_000)
+_FAILED = Problem("unavailable", "something went wrong here", retry_after_ms=1_000)
 _number = attrgetter("number")
-
-
-class RouterCounters:
-    """Plain counters for metrics and tests."""
-
-    __slots__ = ("expired", "links_lost", "not_owner", "retries")
-
-    def __init__(self) -> None:
-        self.expired = 0
-        self.links_lost = 0
-        self.not_owner = 0
-        self.retries = 0
+_log = structlog.get_logger(__name__)
 
 
 class Router(CommandPort):
@@ -174,16 +165,18 @@ class Router(CommandPort):
     def _send(self, lane: Lane, call: Call) -> None:
         place = self._ownership.current().of(lane.shard)
         lane.flying += 1
+        lane.asked_epoch = place.epoch
         heard = partial(self._heard, lane, call, place.node)
         if place.node == self._node:
             self._send_here(call, heard)
             return
         try:
-            peer = self._peers.peer(place.node, place.address)
+            self._peers.peer(place.node, place.address).submit(call, heard)
         except Problem as problem:
             heard(problem)
-        else:
-            peer.submit(call, heard)
+        except Exception as error:  # noqa: BLE001 - whatever broke before it was sent, nobody may wait for ever
+            _log.error("command cannot be sent", node=place.node, error=type(error).__name__)
+            heard(_FAILED)
 
     def _send_here(self, call: Call, heard: Done) -> None:
         if self._desk is None:
@@ -203,7 +196,11 @@ class Router(CommandPort):
         )
         order.deadline = call.deadline
         call.sent = True
-        self._desk.hand_in(order)
+        try:
+            self._desk.hand_in(order)
+        except Exception as error:  # noqa: BLE001 - as the owner's server does
+            _log.error("command failed", kind=type(call.command).__name__, error=type(error).__name__)
+            order.answer(_FAILED)
 
     def _heard(self, lane: Lane, call: Call, node: str, result: Answer | Problem | Lost) -> None:
         """A try has ended: so does the call, or it waits for the next one."""
@@ -255,9 +252,8 @@ class Router(CommandPort):
 
     async def _find_owner(self, lane: Lane) -> None:
         """One round: look at the map again, wait a little (not for the first round if somebody told who has it), and send all that waits."""
-        asked = self._ownership.current().of(lane.shard)
         await self._refresh()
-        if lane.failures or self._ownership.current().of(lane.shard).epoch <= asked.epoch:
+        if lane.failures or self._ownership.current().of(lane.shard).epoch <= lane.asked_epoch:
             await asyncio.sleep(self._pause_s(lane.failures))
         lane.failures += 1
         if lane.flying:
@@ -283,6 +279,8 @@ class Router(CommandPort):
                 await self._ownership.refresh()
         except TimeoutError:
             return  # With the map as it is; the next round asks again.
+        except Exception as error:  # noqa: BLE001 - a map that breaks its word must not stop the round
+            _log.error("map of owners cannot be refreshed", error=type(error).__name__)
 
     def _pause_s(self, failures: int) -> float:
         """Doubled each time, and shortened by up to a half, so that gateways do not come all at once."""

@@ -18,7 +18,7 @@ _ANSWER_BYTES = 64
 
 
 class Link:
-    """Bounded both ways: above `in_flight` nothing more is read, and what was answered counts until it was written."""
+    """Bounded both ways: above `in_flight` nothing more is read, and what was answered counts until it leaves."""
 
     def __init__(
         self, node: str, incarnation: bytes, number: int, heads: Mapping[int, int], settings: RpcSettings
@@ -47,7 +47,7 @@ class Link:
 
     @property
     def in_flight(self) -> int:
-        """Commands and looks without a written answer."""
+        """Commands and looks whose answer has not left."""
         return self._in_flight
 
     def took(self, size: int) -> None:

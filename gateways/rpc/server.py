@@ -39,6 +39,7 @@ from gateways.rpc.settings import RpcSettings, Tls, checked_secret
 _log = structlog.get_logger(__name__)
 
 SERVICE = "minutebook.rpc.v1.Owner"
+REFUSAL_LOG_S = 1.0
 _FAILED = Problem("unavailable", "something went wrong here", retry_after_ms=1_000)
 _BUSY = Problem("overloaded", "too many requests are waiting; try again", retry_after_ms=250)
 Context = grpc.aio.ServicerContext[pb.Batch, pb.Answers]
@@ -65,6 +66,7 @@ class CommandServer:
         self._tls = tls
         self._links: dict[Link, None] = {}
         self._strangers = 0
+        self._refusal_logged_at = -REFUSAL_LOG_S
         self._looks = TaskOwner("looks", settings.looks)
         self._stopping = False
         self._server: grpc.aio.Server | None = None
@@ -138,7 +140,7 @@ class CommandServer:
             link = await self._greeted(context)
             self._enter(link)
         except HandshakeError as error:
-            _log.warning("node refused", peer=context.peer(), reason=str(error))
+            self._log_refusal(context.peer(), str(error))
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
         try:
             reason = await self._serve(link, context)
@@ -148,6 +150,13 @@ class CommandServer:
         if reason is not None:
             _log.warning("link ended", node=link.node, reason=reason)
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, reason)
+
+    def _log_refusal(self, peer: str, reason: str) -> None:
+        """At most one line a second: whoever knocks all the time must not fill the disk."""
+        now = asyncio.get_running_loop().time()
+        if now - self._refusal_logged_at >= REFUSAL_LOG_S:
+            self._refusal_logged_at = now
+            _log.warning("node refused", peer=peer, reason=reason)
 
     def _enter(self, link: Link) -> None:
         """List the link, and read no older one of the same process any more. Raises HandshakeError if this is the older one.
