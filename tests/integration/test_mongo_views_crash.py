@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import signal
@@ -25,6 +26,7 @@ from projections.store import ViewUnavailableError
 from projections.views import READ_MODELS
 from tests.histories import History, missing, up_to
 
+_log = logging.getLogger(__name__)
 LOG = "log-1"
 ROOT = Path(__file__).parents[2]
 KILLS = 20
@@ -97,7 +99,7 @@ def test_a_projector_killed_at_any_moment_leaves_every_view_at_its_positions(
     mongodb_uri: str, mongodb_database: str
 ) -> None:
     seed = random.randrange(1 << 30)
-    print("seed", seed)  # noqa: T201 - shown when the test fails
+    _log.warning("seed %d", seed)
     references = References(History(seed).grow(COMMITS))
     command = [sys.executable, "-m", "tests.integration.view_child", mongodb_uri, mongodb_database]
     child = subprocess.Popen(
@@ -145,7 +147,7 @@ def project(
 @pytest.mark.timeout(240)
 def test_a_server_killed_at_any_moment_leaves_every_view_at_its_positions(tmp_path: Path) -> None:
     seed = random.randrange(1 << 30)
-    print("seed", seed)  # noqa: T201 - shown when the test fails
+    _log.warning("seed %d", seed)
     chance = random.Random(seed)
     history = History(seed).grow(SERVER_COMMITS)
     references = References(history)
