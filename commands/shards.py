@@ -10,11 +10,14 @@ import structlog
 from commands.ownership import NotOwner
 from domain.shard import ShardOpened
 from eventlog.codec import EventCodec, frame_of, recorded
-from eventlog.port import Log
+from eventlog.port import Log, Refusal
 from eventlog.record import KEY_BYTES, Commit, Committed, Draft, Head
 from eventlog.registry import UnknownEventError
 
 _log = structlog.get_logger(__name__)
+
+OPENING_TRIES = 50
+"""Each misses only if its shard's owner writes between two reads of ours that follow one another."""
 
 
 class OwnedShard:
@@ -31,6 +34,10 @@ class OwnedShard:
         self.owner: str | None = None
         """Who has it once it is lost, as far as the log told."""
         self.owner_epoch = 0
+
+    def take(self, commit: Commit) -> None:
+        """Our own opening stands in the log."""
+        self.head, self.epoch, self.last_at = commit.head, commit.epoch, commit.at
 
     def lose_to(self, present: Commit, codec: EventCodec) -> None:
         """Another node's commit stands where the next one of ours should: write nothing here any more."""
@@ -56,20 +63,37 @@ async def open_shards(
 ) -> tuple[Mapping[int, OwnedShard], Sequence[Committed]]:
     """Take the shards over: append `shard_opened` with the next epoch at the next position of each, in one flush.
 
-    Whatever an earlier owner still sends then meets a taken position. Raises ShardsNotOpenedError, OutcomeUnknownError, LogUnavailableError.
+    Whatever an earlier owner still sends then meets a taken position. Where that owner wrote just before us, we try again behind it.
+    Raises ShardsNotOpenedError, OutcomeUnknownError, LogUnavailableError; some of the shards may have been opened then.
     """
-    heads = await log.heads()
-    shards = {number: OwnedShard(number, heads.get(number, Head())) for number in owned}
-    opened = {number: _opening(log, codec, shard, node, now) for number, shard in shards.items()}
-    outcomes = await log.append({number: [committed.commit] for number, committed in opened.items()})
-    for number, shard in shards.items():
-        if outcomes[number].appended != 1:
-            raise ShardsNotOpenedError(f"shard {number} was taken by another server")
-        commit: Commit = opened[number].commit
-        shard.head = commit.head
-        shard.epoch = commit.epoch
-        shard.last_at = commit.at
-    return shards, tuple(opened.values())
+    shards: dict[int, OwnedShard] = {}
+    opened: list[Committed] = []
+    left = tuple(owned)
+    for _ in range(OPENING_TRIES):
+        heads = await log.heads()
+        tried = {number: OwnedShard(number, heads.get(number, Head())) for number in left}
+        openings = {number: _opening(log, codec, shard, node, now) for number, shard in tried.items()}
+        outcomes = await log.append({number: [row.commit] for number, row in openings.items()})
+        for number, shard in tried.items():
+            if outcomes[number].appended:
+                shard.take(openings[number].commit)
+                shards[number] = shard
+                opened.append(openings[number])
+            else:
+                _check_not_taken(shard, outcomes[number].refusal)
+        left = tuple(number for number in left if number not in shards)
+        if not left:
+            return shards, tuple(opened)
+    raise ShardsNotOpenedError(
+        f"shard {left[0]} could not be opened: another server writes to it all the time"
+    )
+
+
+def _check_not_taken(shard: OwnedShard, refusal: Refusal | None) -> None:
+    """A commit of the epoch that we saw, or none at all, is no reason to give up. Raises ShardsNotOpenedError."""
+    present = None if refusal is None else refusal.present
+    if present is not None and present.epoch > shard.epoch:
+        raise ShardsNotOpenedError(f"shard {shard.number} was taken by another server")
 
 
 def _opening(log: Log, codec: EventCodec, shard: OwnedShard, node: str, now: int) -> Committed:

@@ -1,7 +1,8 @@
 """The owner process of the command stream's crash tests. Not a test.
 
-`LOG PORT KILL_AFTER`: own every shard of the SQLite log, serve faces at the port (0: any free one), print the port, and kill this very
-process as soon as KILL_AFTER commits are durable (0: never): after the flush, before any answer of it.
+`LOG PORT KILL_AFTER NAME`: as NAME own every shard of the SQLite log, serve faces at the port (0: any free one), print
+the port, and kill this very process as soon as KILL_AFTER commits are durable (0: never): after the flush, before any
+answer of it.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from eventlog.sqlite import SqliteLog
 from tests.contract.command_house import SHARDS, Owner
 
 
-async def main(path: str, port: int, kill_after: int) -> None:
+async def main(path: str, port: int, kill_after: int, name: str) -> None:
     """Until stdin ends, or the end that is asked for."""
     log = await SqliteLog.open(path, SHARDS)
-    one = Owner(log, "one")
+    one = Owner(log, name)
     await one.node.open()
     seen = 0
 
@@ -43,4 +44,4 @@ async def main(path: str, port: int, kill_after: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]))

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from commands.caller import Answer
+from commands.ownership import NodeShards
 from commands.router import Router
 from eventlog.memory import MemoryLog
 from eventlog.sqlite import SqliteLog
@@ -32,10 +33,10 @@ KILLS = 6
 PATIENT = msgspec.structs.replace(FAST_ROUTER, deadline_s=60.0)
 
 
-async def started(log: Path, port: int, kill_after: int) -> tuple[Process, int]:
+async def started(log: Path, port: int, kill_after: int, name: str = "one") -> tuple[Process, int]:
     """An owner that serves, and its port."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.integration.command_child", str(log), str(port), str(kill_after),
+        sys.executable, "-m", "tests.integration.command_child", str(log), str(port), str(kill_after), name,
         cwd=ROOT, stdin=PIPE, stdout=PIPE,
     )  # fmt: skip
     assert process.stdout is not None
@@ -63,6 +64,7 @@ class Talk:
         self.acked: dict[str, Answer] = {}
         self.sent = 0
         self.over = False
+        self.heard = asyncio.Event()
 
     async def write(self) -> None:
         """Until told that it is over."""
@@ -73,6 +75,7 @@ class Talk:
             self.acked[words] = await self.router.execute(
                 caller("ann"), self.name, post(words), keyed(self.name, client_key)
             )
+            self.heard.set()
 
 
 async def messages_of(path: Path, name: str) -> list[tuple[str, int | None, int]]:
@@ -128,6 +131,41 @@ async def test_killed_after_the_commit_and_before_the_answer(tmp_path: Path) -> 
     assert told == {client_id: (seq, position) for client_id, seq, position in found}
     replayed = [client_id for client_id, answer in talk.acked.items() if answer.replayed]
     assert replayed, "no answer was ever cut off"
+
+
+@pytest.mark.slow
+@pytest.mark.crash
+async def test_two_processes_that_own_the_same_shards_by_mistake(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    process, port = await started(path, 0, 0)
+    log_id = await _log_id(path, process)
+    one, port = await started(path, port, 0)
+    two, other = one, 0
+    rows = {"one": (f"127.0.0.1:{port}", f"0-{SHARDS - 1}"), "two": ("127.0.0.1:1", "")}
+    async with face(MemoryLog(log_id, SHARDS), rows, router=PATIENT) as house:
+        name = await open_pair(house.router, "ann", "bob")
+        talk = Talk(house.router, name)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(8):
+                group.create_task(talk.write())
+            two, other = await started(path, 0, 0, "two")
+            house.rows[1] = NodeShards("two", f"127.0.0.1:{other}", "")
+            await house.ownership.refresh()
+            acked = len(talk.acked)
+            async with asyncio.timeout(3 * WAIT_S):
+                while len(talk.acked) < acked + 200:
+                    await talk.heard.wait()
+                    talk.heard.clear()
+            talk.over = True
+        shard = next(iter(talk.acked.values())).shard
+        place = house.ownership.current().of(shard)
+        assert (place.node, place.epoch > 1) == ("two", True)
+        assert house.router.counters.not_owner > 0
+    assert [await ended(one), await ended(two)] == [0, 0]
+    told = {client_id: (answer.seq, answer.position) for client_id, answer in talk.acked.items()}
+    found = await messages_of(path, name)
+    assert told == {client_id: (seq, position) for client_id, seq, position in found}
+    assert len(found) == len(told)
 
 
 async def _log_id(path: Path, process: Process) -> str:
