@@ -18,7 +18,7 @@ import pytest
 from docker.local.mongodb import MongoReplicaSet
 from eventlog.record import Committed
 from projections.memory import MemoryShelf
-from projections.mongo_driver import MongoUnfitError, OutcomeUnknownError, ViewDatabase
+from projections.mongo_driver import MongoUnfitError, ViewDatabase
 from projections.mongo_shelf import MongoShelf
 from projections.projection import HoleError, Projection
 from projections.shelf import ViewShelf
@@ -183,32 +183,3 @@ def test_a_server_outside_any_replica_set_is_refused(tmp_path: Path) -> None:
         pytest.raises(MongoUnfitError, match="--replSet"),
     ):
         ViewDatabase.connect(servers.uri, "views")
-
-
-@pytest.mark.timeout(120)
-@pytest.mark.parametrize(
-    "failure",
-    [{"writeConcernError": {"code": 64, "errmsg": "waiting for replication timed out"}}, {"closeConnection": True}],
-    ids=["it happened", "it did not happen"],
-)  # fmt: skip
-def test_a_commit_whose_outcome_stays_unknown_is_found_out(
-    tmp_path: Path, failure: dict[str, object]
-) -> None:
-    history = History(4).grow(80)
-    options = ("--setParameter", "enableTestCommands=1")
-    with MongoReplicaSet(tmp_path, options=options) as servers:
-        database = ViewDatabase.connect(servers.uri, "views", timeout_ms=1_500)
-        projection = opened(MongoShelf(database), "timeline")
-        projection.take(history[:20])
-        fail = {"failCommands": ["commitTransaction"], **failure}
-        point = {"configureFailPoint": "failCommand", "mode": "alwaysOn", "data": fail}
-        database._client.admin.command(point)
-        with pytest.raises(OutcomeUnknownError):
-            projection.take(history[:50])
-        database._client.admin.command({**point, "mode": "off"})
-        projection.take(history)
-        reference = opened(MemoryShelf(), "timeline")
-        reference.take(history)
-        with projection.store.snapshot() as found, reference.store.snapshot() as expected:
-            assert list(found.dump()) == list(expected.dump())
-        database.close()
