@@ -64,6 +64,8 @@ class MongoWriter:
         self._driver = driver
         self._log_id = log_id
         self._standing: dict[int, int] = {}
+        self._acknowledged: dict[int, int] = {}
+        """The highest position of each shard that this writer called appended; never forgotten, as `_standing` is."""
         self._trusted_connections = -1
 
     async def append(self, batches: Mapping[int, Sequence[Commit]]) -> Mapping[int, ShardOutcome]:
@@ -89,6 +91,7 @@ class MongoWriter:
             if outcome.appended:
                 last = batches[shard][outcome.appended - 1].position
                 self._standing[shard] = max(self._standing.get(shard, 0), last)
+                self._acknowledged[shard] = max(self._acknowledged.get(shard, 0), last)
         return outcomes
 
     def _doubt(self) -> None:
@@ -97,7 +100,7 @@ class MongoWriter:
         self._trusted_connections = -1
 
     async def _check_dense(self, batches: Mapping[int, Sequence[Commit]]) -> None:
-        """Raises ValueError if a position would leave a hole, LogUnavailableError if this is another log by now.
+        """Raises ValueError if a position would leave a hole, LogUnavailableError if this is another log, or an older one, by now.
 
         Asked only about shards that this writer has not appended to, and about all after a connection was made anew: a database is
         replaced under a running program at most while its server is away.
@@ -116,8 +119,14 @@ class MongoWriter:
             return
         present = await reads.ids_present(self._driver, list(before))
         for place, commit in before.items():
-            if place not in present:
-                raise ValueError(f"position {commit.position} of shard {commit.shard} would leave a hole")
+            if place in present:
+                continue
+            if commit.position - 1 <= self._acknowledged.get(commit.shard, 0):
+                raise LogUnavailableError(
+                    f"database {self._driver.database} has lost commits that it had acknowledged (shard {commit.shard},"
+                    f" position {commit.position - 1}): it was restored from a backup; start again"
+                )
+            raise ValueError(f"position {commit.position} of shard {commit.shard} would leave a hole")
 
     async def _check_log(self) -> None:
         try:

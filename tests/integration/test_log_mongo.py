@@ -210,7 +210,7 @@ async def test_keys_are_found_by_the_thousand(log: MongoLog) -> None:
     assert found.keys() == set(keys)
 
 
-async def test_a_hole_is_noticed_even_by_a_writer_that_knew_the_position(
+async def test_a_database_that_lost_what_it_had_acknowledged_takes_nothing_more(
     log: MongoLog, place: Place, bare: Bare
 ) -> None:
     maker = ShardMaker(1)
@@ -219,8 +219,13 @@ async def test_a_hole_is_noticed_even_by_a_writer_that_knew_the_position(
     # As a server that comes back with an older state: every connection is a new one.
     assert log._writer is not None
     log._writer._trusted_connections -= 1
-    with pytest.raises(ValueError, match="would leave a hole"):
+    with pytest.raises(LogUnavailableError, match="has lost commits"):
         await append_one(log, maker.make())
+    # Who was told of position 3 by somebody else has a hole before him.
+    other = await MongoLog.open(*place)
+    with pytest.raises(ValueError, match="would leave a hole"):
+        await append_one(other, maker.fork().make())
+    await other.close()
     assert bare.commits.count_documents({}) == 2
 
 
