@@ -90,7 +90,8 @@ class Projection:
 
     `kinds`: only streams of these kinds are handed to `apply`, and of them only events of these `types` (None: all).
     `contents` False: it looks at no event's content. `parks` False: an event that cannot be applied raises Poison.
-    `lazy`: the runner gathers longer for it, and its readers wait until it is fresh.
+    `lazy`: the runner gathers longer for it, and its readers wait until it is fresh. `idle_commits`: how many may pass without a
+    change before the positions are written all the same.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Projection:
         contents: bool = True,
         parks: bool = True,
         lazy: bool = False,
+        idle_commits: int = POSITIONS_IDLE_COMMITS,
     ) -> None:
         self.store = store
         self.name = store.schema.name
@@ -117,6 +119,7 @@ class Projection:
         """Applied; the durable ones may lag behind by commits that changed nothing."""
         self._unwritten: dict[int, int] = {}
         self._unwritten_commits = 0
+        self._idle_commits = idle_commits
         self._astray = False
         """Whether a write failed, or a hole was met, and the store was not yet asked where it stands."""
         self._parked = {parked.stream for parked in self.parked()}
@@ -320,7 +323,7 @@ class Projection:
         self._unwritten_commits += sum(positions.values()) - sum(
             self.positions.get(shard, 0) for shard in positions
         )
-        if not work.empty or self._unwritten_commits >= POSITIONS_IDLE_COMMITS:
+        if not work.empty or self._unwritten_commits >= self._idle_commits:
             self._store(work, unwritten)
         else:
             self._unwritten = unwritten

@@ -116,6 +116,11 @@ class Runner:
         self._hurry.set()
         self._wake.set()
 
+    def hurry(self, *, lazy: bool) -> None:
+        """Somebody waits elsewhere: as `kick`, and with `lazy` the lazy projections too."""
+        self._lazy_wanted = self._lazy_wanted or lazy
+        self.kick()
+
     async def caught_up(
         self, positions: Mapping[int, int], timeout_s: float = 2.0, names: Collection[str] | None = None
     ) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping
 
 import msgspec
+from typing_extensions import override
 
 from domain.errors import Problem
 from domain.streams import StreamKind
@@ -16,7 +18,7 @@ from projections import audit_trail, directory, personal, search, timeline
 from projections.audit_trail import AuditTrail
 from projections.directory import Directory
 from projections.inbox import Inbox
-from projections.projection import Apply, ParkedStream, Projection
+from projections.projection import POSITIONS_IDLE_COMMITS, Apply, ParkedStream, Projection
 from projections.reading import READER_THREADS, READS_WAITING_MAX, Freshen, Reads, Source
 from projections.runner import Runner, RunnerMetrics, RunnerSettings
 from projections.search import Search
@@ -42,8 +44,8 @@ class ReadModel(msgspec.Struct, frozen=True):
     contents: bool = True
     lazy: bool = False
 
-    def over(self, store: ViewStore, *, parks: bool = True) -> Projection:
-        """This projection over a store. Blocks."""
+    def over(self, store: ViewStore, *, parks: bool = True, shared: bool = False) -> Projection:
+        """This projection over a store. `shared`: other processes read where it stands. Blocks."""
         return Projection(
             store,
             self.apply,
@@ -52,6 +54,7 @@ class ReadModel(msgspec.Struct, frozen=True):
             contents=self.contents,
             parks=parks,
             lazy=self.lazy,
+            idle_commits=1 if shared else POSITIONS_IDLE_COMMITS,
         )
 
 
@@ -68,15 +71,61 @@ READ_MODELS: Mapping[str, ReadModel] = {
 
 
 class ViewsSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The bounds of the read side."""
+    """The bounds of the read side. `shared`: other processes read these views, and wait for their positions."""
 
     runner: RunnerSettings = RunnerSettings()
+    shared: bool = False
     reader_threads: int = READER_THREADS
     reads_waiting_max: int = READS_WAITING_MAX
 
 
-class Views:
-    """Open with `Views.open`. Readers: `timeline`, `inbox`, `directory`, `sight`, `search`, `audit_trail`."""
+class ReadSide(ABC):
+    """The readers of all read models: `timeline`, `inbox`, `directory`, `sight`, `search`, `audit_trail`; and how fresh they are.
+
+    `source(name)` gives the store that is current. Who writes the views: this process (`Views`), or another one.
+    """
+
+    def __init__(self, log: Log, settings: ViewsSettings, source: Callable[[str], Source]) -> None:
+        self._reads = reads = Reads(settings.reader_threads, settings.reads_waiting_max)
+        self.directory = Directory(reads, source("directory"))
+        names, prompt = self.directory.names_now, self._freshened(None)
+        self.timeline = Timeline(reads, source("timeline"), names, prompt, log.shard_count)
+        self.inbox = Inbox(reads, source("timeline"), source("inbox"), names, prompt, log.log_id)
+        self.sight = Sight(reads, source("timeline"), source("directory"))
+        self.search = Search(
+            reads, source("search"), source("timeline"), self._freshened(("search", "timeline"))
+        )
+        self.audit_trail = AuditTrail(reads, source("audit_trail"), self._freshened(("audit_trail",)))
+
+    @property
+    @abstractmethod
+    def failing(self) -> bool:
+        """Whether the views could not be reached when that was last tried; it is tried again by itself."""
+
+    @property
+    @abstractmethod
+    def lag_commits(self) -> int:
+        """How many known commits are not in all views yet."""
+
+    @abstractmethod
+    async def caught_up(
+        self, positions: Mapping[int, int], timeout_s: float = 2.0, names: Collection[str] | None = None
+    ) -> None:
+        """Wait until the named views (None: all that are not lazy) hold these positions.
+
+        Raises Problem("unavailable") after `timeout_s`. Cancellation leaves nothing.
+        """
+
+    @abstractmethod
+    async def freshen(self, names: Collection[str] | None = None) -> None:
+        """Wait until everything that this process was told of before is in the named views (None: in all that are not lazy)."""
+
+    def _freshened(self, names: Collection[str] | None) -> Freshen:
+        return lambda: self.freshen(names)
+
+
+class Views(ReadSide):
+    """The views that this process writes. Open with `Views.open`."""
 
     def __init__(
         self,
@@ -87,24 +136,15 @@ class Views:
         settings: ViewsSettings,
         opened: Mapping[str, tuple[int, Projection]],
     ) -> None:
+        super().__init__(log, settings, self._source)
         self._shelf = shelf
         self.log = log
         self.codec = codec
         self._versions = {name: version for name, (version, _) in opened.items()}
         self._projections = {name: projection for name, (_, projection) in opened.items()}
         self._retired: list[ViewStore] = []
-        self._reads = Reads(settings.reader_threads, settings.reads_waiting_max)
+        self._shared = settings.shared
         self.runner = Runner(log, bus, codec, list(self._projections.values()), settings.runner)
-        source, reads = self._source, self._reads
-        self.directory = Directory(reads, source("directory"))
-        names = self.directory.names_now
-        self.timeline = Timeline(reads, source("timeline"), names, self.runner.freshen, log.shard_count)
-        self.inbox = Inbox(reads, source("timeline"), source("inbox"), names, self.runner.freshen, log.log_id)
-        self.sight = Sight(reads, source("timeline"), source("directory"))
-        self.search = Search(
-            reads, source("search"), source("timeline"), self._freshened("search", "timeline")
-        )
-        self.audit_trail = AuditTrail(reads, source("audit_trail"), self._freshened("audit_trail"))
 
     @classmethod
     async def open(
@@ -114,8 +154,9 @@ class Views:
 
         Views of another log are thrown away and made anew. The shelf is the caller's.
         """
-        opened = await asyncio.to_thread(_opened, shelf, log.log_id)
-        views = cls(shelf, log, bus, codec, settings or ViewsSettings(), opened)
+        settings = settings or ViewsSettings()
+        opened = await asyncio.to_thread(_opened, shelf, log.log_id, settings.shared)
+        views = cls(shelf, log, bus, codec, settings, opened)
         await views.runner.start()
         return views
 
@@ -125,13 +166,13 @@ class Views:
         return self.runner.metrics
 
     @property
+    @override
     def failing(self) -> bool:
-        """Whether a view could not be written when that was last tried; it is tried again by itself."""
         return self.runner.health.failing
 
     @property
+    @override
     def lag_commits(self) -> int:
-        """How many known commits are not in all views yet."""
         return self.runner.lag_commits
 
     def positions(self) -> Mapping[int, int]:
@@ -142,12 +183,15 @@ class Views:
         """Apply what waits at once."""
         self.runner.kick()
 
-    async def caught_up(self, positions: Mapping[int, int], timeout_s: float = 2.0) -> None:
-        """Wait until the views hold these positions; the readers of search and audit trail wait by themselves.
+    @override
+    async def caught_up(
+        self, positions: Mapping[int, int], timeout_s: float = 2.0, names: Collection[str] | None = None
+    ) -> None:
+        await self.runner.caught_up(positions, timeout_s, names)
 
-        Raises Problem("unavailable") after `timeout_s`.
-        """
-        await self.runner.caught_up(positions, timeout_s)
+    @override
+    async def freshen(self, names: Collection[str] | None = None) -> None:
+        await self.runner.freshen(names)
 
     async def parked(self) -> list[ParkedStream]:
         """All parked streams."""
@@ -182,7 +226,8 @@ class Views:
     def projection_beside(self, name: str, version: int) -> Projection:
         """Open a version that is not current, or go on with it. It stops at poison. Blocks."""
         model = READ_MODELS[name]
-        return model.over(self._shelf.open(model.schema, version, self.log.log_id), parks=False)
+        store = self._shelf.open(model.schema, version, self.log.log_id)
+        return model.over(store, parks=False, shared=self._shared)
 
     def kept_version(self, name: str) -> int:
         """The version that a roll-back leads to. Raises `conflict` without one, and when it was made by other code. Blocks."""
@@ -212,18 +257,15 @@ class Views:
         for other in self._shelf.versions(name) - {version, min(previous, version)}:
             self._shelf.remove(name, other)
 
-    def _freshened(self, *names: str) -> Freshen:
-        return lambda: self.runner.freshen(names)
-
     def _source(self, name: str) -> Source:
         return lambda: self._projections[name].store
 
 
-def _opened(shelf: ViewShelf, log_id: str) -> dict[str, tuple[int, Projection]]:
+def _opened(shelf: ViewShelf, log_id: str, shared: bool) -> dict[str, tuple[int, Projection]]:
     """The current version of each view. Blocks."""
     current = shelf.current()
     versions = {name: current.get(name, FIRST_VERSION) for name in READ_MODELS}
     return {
-        name: (versions[name], model.over(shelf.open(model.schema, versions[name], log_id)))
+        name: (versions[name], model.over(shelf.open(model.schema, versions[name], log_id), shared=shared))
         for name, model in READ_MODELS.items()
     }

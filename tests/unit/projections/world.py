@@ -168,12 +168,12 @@ def added(user_id: str, actor: str, via: str = "added") -> MemberAdded:
 
 @asynccontextmanager
 async def views_of(
-    world: World, place: Path | ViewShelf, settings: RunnerSettings | None = None
+    world: World, place: Path | ViewShelf, settings: RunnerSettings | None = None, *, shared: bool = False
 ) -> AsyncIterator[Views]:
-    """Views that follow the world, in a folder or on a shelf; closed at the end."""
+    """Views that follow the world, in a folder or on a shelf, where others may read them; closed at the end."""
     runner = settings or RunnerSettings(linger_ms=1)
     shelf = SqliteShelf(place) if isinstance(place, Path) else place
-    views = await Views.open(shelf, world.log, world.bus, CODEC, ViewsSettings(runner=runner))
+    views = await Views.open(shelf, world.log, world.bus, CODEC, ViewsSettings(runner=runner, shared=shared))
     try:
         yield views
     finally:
