@@ -15,9 +15,9 @@ from prometheus_client import CollectorRegistry
 
 from commands.accounts import Accounts
 from commands.app_keys import AppKeys
-from commands.desk import Desk
 from commands.marks import ReadMarks
 from commands.passwords import Passwords
+from commands.port import CommandPort
 from commands.refresh import RefreshTokens
 from eventlog.bus import Bus
 from eventlog.secrets import Secrets
@@ -36,7 +36,7 @@ from gateways.socket.websocket import WebSocket, build_websocket_protocol
 from gateways.tokens import AccessTokens
 from ops.settings import Settings
 from ops.stores import Stores
-from projections.views import Views
+from projections.views import ReadSide
 
 SERVER_KEY_BYTES = 32
 READY_LAG_COMMITS_MAX = 10_000
@@ -60,8 +60,8 @@ class Ground:
     settings: Settings
     stores: Stores
     bus: Bus
-    desk: Desk
-    views: Views
+    desk: CommandPort
+    views: ReadSide
     writable: Callable[[], bool]
 
 

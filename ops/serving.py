@@ -18,6 +18,8 @@ from typing_extensions import override
 
 from gateways.rest.metrics import build_metrics_app
 from gateways.rest.protocol import BoundedHttpProtocol
+from ops.faces import Faces
+from ops.roles import open_process
 from ops.settings import Settings
 from ops.wiring import Server, open_server
 
@@ -109,19 +111,10 @@ async def _running(server: HttpServer, listener: socket.socket) -> AsyncIterator
             server.should_exit = True
 
 
-async def serve(
-    settings: Settings,
-    started: Callable[[str, str | None], None],
-    extra: Callable[[Server], contextlib.AbstractAsyncContextManager[None]] | None = None,
-) -> None:
-    """Run the embedded server until SIGTERM or SIGINT, then drain: not ready, no new sockets, reconnect hints, close, flush, release.
-
-    `started` is told the address, and that of the metrics or None, once requests are answered; `extra` runs as long as the server (the
-    control socket).
-    Raises AddressInUseError and what `open_server` raises; a second signal ends the wait for the drain.
-    """
-    stop = asyncio.Event()
-    hurry = asyncio.Event()
+@asynccontextmanager
+async def _stop_signals() -> AsyncIterator[tuple[asyncio.Event, asyncio.Event]]:
+    """Set by the first signal to stop, and by a second one."""
+    stop, hurry = asyncio.Event(), asyncio.Event()
 
     def on_signal() -> None:
         if stop.is_set():
@@ -129,46 +122,91 @@ async def serve(
         stop.set()
 
     loop = asyncio.get_running_loop()
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, on_signal)
+    try:
+        yield stop, hurry
+    finally:
+        for number in STOP_SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+async def serve(
+    settings: Settings,
+    started: Callable[[str, str | None], None],
+    extra: Callable[[Server], contextlib.AbstractAsyncContextManager[None]] | None = None,
+) -> None:
+    """Run the server until SIGTERM or SIGINT, then drain: not ready, no new sockets, reconnect hints, close, flush, release.
+
+    `started` is told the address, and that of the metrics or None, once requests are answered; `extra` runs as long as the server (the
+    control socket).
+    Raises AddressInUseError and what `open_server` raises; a second signal ends the wait for the drain.
+    """
     async with AsyncExitStack() as stack:
         listener = listen(settings.host, settings.port)
         stack.callback(listener.close)
         server = await stack.enter_async_context(open_server(settings))
-        for number in STOP_SIGNALS:
-            loop.add_signal_handler(number, on_signal)
-            stack.callback(loop.remove_signal_handler, number)
+        stop, hurry = await stack.enter_async_context(_stop_signals())
         if extra is not None:
             await stack.enter_async_context(extra(server))
-        metrics_url = await stack.enter_async_context(_metrics(server))
-        http = _http(server.faces.app, settings, ws=server.faces.websocket_class)
+        await _serve_faces(settings, server.faces, listener, started, stop, hurry)
+
+
+async def serve_roles(settings: Settings, started: Callable[[str | None, str | None], None]) -> None:
+    """As `serve`, for a process with some of the roles of a cluster; one that is no gateway has no address.
+
+    Raises AddressInUseError and what `open_process` raises.
+    """
+    async with AsyncExitStack() as stack:
+        process = await stack.enter_async_context(open_process(settings))
+        stop, hurry = await stack.enter_async_context(_stop_signals())
+        if process.faces is None:
+            started(None, None)
+            await stop.wait()
+            return
+        listener = listen(settings.host, settings.port)
+        stack.callback(listener.close)
+        await _serve_faces(settings, process.faces, listener, started, stop, hurry)
+
+
+async def _serve_faces(
+    settings: Settings,
+    faces: Faces,
+    listener: socket.socket,
+    started: Callable[[str, str | None], None],
+    stop: asyncio.Event,
+    hurry: asyncio.Event,
+) -> None:
+    async with _metrics(settings, faces) as metrics_url:
+        http = _http(faces.app, settings, ws=faces.websocket_class)
         async with _running(http, listener):
             started(url_of(listener), metrics_url)
             await stop.wait()
-            await _drain(server, hurry)
+            await _drain(settings, faces, hurry)
 
 
 @asynccontextmanager
-async def _metrics(server: Server) -> AsyncIterator[str | None]:
+async def _metrics(settings: Settings, faces: Faces) -> AsyncIterator[str | None]:
     """The metrics port, when it is set, and the address of what is there."""
-    settings = server.settings
     if settings.metrics_port is None:
         yield None
         return
     listener = listen(settings.host, settings.metrics_port)
-    http = _http(build_metrics_app(server.faces.registry), settings, ws="none")
+    http = _http(build_metrics_app(faces.registry), settings, ws="none")
     async with _running(http, listener):
         yield f"{url_of(listener)}/metrics"
 
 
-async def _drain(server: Server, hurry: asyncio.Event) -> None:
+async def _drain(settings: Settings, faces: Faces, hurry: asyncio.Event) -> None:
     """Tell everybody to come back later, and give them the time to go."""
-    server.faces.stopping.set()
-    server.faces.socket_desk.drain(lambda: secrets.randbelow(RECONNECT_MS_MAX))
-    _log.info("draining", seconds=server.settings.drain_s)
+    faces.stopping.set()
+    faces.socket_desk.drain(lambda: secrets.randbelow(RECONNECT_MS_MAX))
+    _log.info("draining", seconds=settings.drain_s)
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(server.settings.drain_s):
-            await _first_of(hurry, server)
+        async with asyncio.timeout(settings.drain_s):
+            await _first_of(hurry, faces)
 
 
-async def _first_of(hurry: asyncio.Event, server: Server) -> None:
-    while not hurry.is_set() and not server.faces.socket_desk.empty:  # noqa: ASYNC110 - no socket tells that it was the last
+async def _first_of(hurry: asyncio.Event, faces: Faces) -> None:
+    while not hurry.is_set() and not faces.socket_desk.empty:  # noqa: ASYNC110 - no socket tells that it was the last
         await asyncio.sleep(0.02)

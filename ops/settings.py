@@ -66,8 +66,22 @@ RatesModel = _model_of(LimitSettings, "RatesModel", frozenset({"enabled"}))
 SocketModel = _model_of(SocketLimits, "SocketModel")
 
 
+class OwnerModel(BaseModel):
+    """An owner: its node's name, where it listens for other nodes (`host:port`), and its shards (`0-31` or `3,7`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    node: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    address: str
+    shards: str
+
+
 class ClusterModel(BaseModel):
-    """Where the servers of a cluster are. `cluster_id` names it in MongoDB, Kafka and Redis alike."""
+    """Where the servers of a cluster are. `cluster_id` names it in MongoDB, Kafka and Redis alike.
+
+    For roles as processes: `owners` says which node owns which shards, `listen` where this owner listens if not at its address there,
+    and `secret` is what nodes know each other by.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -78,6 +92,9 @@ class ClusterModel(BaseModel):
     kafka_bootstrap: str | None = Field(None)
     kafka_partitions: int | None = Field(None, ge=1, le=4_096)
     redis_url: str | None = Field(None, repr=False, json_schema_extra={"secret": OF_AN_ADDRESS})
+    owners: tuple[OwnerModel, ...] = ()
+    listen: str | None = Field(None)
+    secret: str | None = Field(None, repr=False, json_schema_extra={"secret": True})
 
 
 class Settings(BaseSettings):
@@ -106,6 +123,10 @@ class Settings(BaseSettings):
     log_format: str = Field("console", description="console or json.")
     shards: int = Field(
         64, ge=1, le=4_096, description="Number of shards; fixed when the data folder is made."
+    )
+    roles: tuple[str, ...] = Field(
+        (),
+        description="Roles of this process in a cluster: gateway, owner, relay, projector, jobs; none: all in one.",
     )
     linger_ms: float = Field(
         50.0, ge=0, le=1_000, description="How long views gather events before they write."

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from commands.reactions import Checkpoint
-from eventlog.carrier import Sender
+from eventlog.carrier import Sender, Source
 from eventlog.checkpoints import FileCheckpoint
 from eventlog.kafka_driver import KafkaSender
 from eventlog.kafka_settings import KafkaSettings
+from eventlog.kafka_source import KafkaSource
 from eventlog.kafka_topic import ensure_topic, partitions_for, topic_name
 from eventlog.mongo import MongoLog
 from eventlog.mongo_checkpoints import MongoCheckpoint
@@ -37,10 +38,12 @@ VIEWS_SUFFIX = "_views"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Carrier:
-    """How commits reach other processes, and where the relay stands."""
+    """How commits reach other processes, where the relay stands, and how they come from the carrier's end on."""
 
     sender: Sender
     checkpoint: Checkpoint
+    partitions: int
+    source: Callable[[], Source]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,12 +111,12 @@ async def cluster_stores(settings: Settings) -> AsyncIterator[Stores]:
             snapshots=snapshots,
             shelf=MongoShelf(views),
             reactions=checkpoints["reactions"],
-            carrier=Carrier(sender=_sender(cluster, bootstrap, log), checkpoint=checkpoints["relay"]),
+            carrier=_carrier(cluster, bootstrap, log, checkpoints["relay"]),
             fast=fast,
         )
 
 
-def _sender(cluster: ClusterModel, bootstrap: str, log: Log) -> KafkaSender:
+def _carrier(cluster: ClusterModel, bootstrap: str, log: Log, checkpoint: Checkpoint) -> Carrier:
     kafka = KafkaSettings(bootstrap=bootstrap)
     topic = topic_name(cluster.cluster_id)
     partitions = partitions_for(log.shard_count, cluster.kafka_partitions)
@@ -121,7 +124,12 @@ def _sender(cluster: ClusterModel, bootstrap: str, log: Log) -> KafkaSender:
     async def prepare() -> None:
         await ensure_topic(kafka, topic, partitions)
 
-    return KafkaSender(kafka, topic, partitions, prepare)
+    return Carrier(
+        sender=KafkaSender(kafka, topic, partitions, prepare),
+        checkpoint=checkpoint,
+        partitions=partitions,
+        source=lambda: KafkaSource(kafka, topic, partitions, from_end=True),
+    )
 
 
 def _needed(cluster: ClusterModel, name: str) -> str:

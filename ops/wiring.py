@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -12,8 +12,6 @@ from commands.desk import Desk
 from commands.node import Node
 from commands.reactions import Reactions
 from domain.aggregates import EVENT_CLASSES
-from domain.event import Message, Place, Written
-from domain.streams import split
 from eventlog.bus import Bus
 from eventlog.codec import EventCodec
 from eventlog.port import Log
@@ -23,6 +21,7 @@ from eventlog.sealing import PlainSealing
 from ops.faces import Faces, Ground, now_ms, open_faces, server_key
 from ops.folder import DataFolder, FolderLock
 from ops.interpreter import interpreter_for_serving
+from ops.older import OlderFromViews
 from ops.settings import Settings
 from ops.stores import Stores, cluster_stores, embedded_stores
 from projections.runner import RunnerSettings
@@ -49,35 +48,6 @@ class Server:
     def log(self) -> Log:
         """The record."""
         return self.stores.log
-
-
-class _OlderMessages:
-    """The desk's door to the timeline; the timeline is opened after the desk."""
-
-    def __init__(self, node: Node) -> None:
-        self._node = node
-        self.views: Views | None = None
-
-    async def older_message(self, stream: str, seq: int) -> Message | None:
-        """See `commands.desk.OlderMessages`."""
-        assert self.views is not None
-        tenant, name = split(stream)
-        await self.views.caught_up(self._node.head_positions())
-        message, _ = await self.views.timeline.older_message(tenant, name, seq)
-        return message
-
-    async def unseen(self, tenant: str, user_id: str, places: Sequence[Place]) -> frozenset[Place]:
-        """See `commands.desk.OlderMessages`."""
-        assert self.views is not None
-        await self.views.caught_up(self._node.head_positions())
-        return await self.views.timeline.unseen(tenant, user_id, places)
-
-    async def written(self, stream: str, seq: int) -> Written | None:
-        """See `commands.desk.OlderMessages`."""
-        assert self.views is not None
-        tenant, name = split(stream)
-        await self.views.caught_up(self._node.head_positions())
-        return await self.views.timeline.written(tenant, name, seq)
 
 
 @asynccontextmanager
@@ -114,11 +84,9 @@ async def _open(settings: Settings, folder: DataFolder, stores: Stores, stack: A
     node = Node(
         log, codec, bus, now_ms, settings.node_settings(), name=settings.node_name, snapshots=stores.snapshots
     )
-    older = _OlderMessages(node)
-    older.views = views
     await node.open()
     stack.push_async_callback(node.close)
-    desk = Desk(node, await server_key(stores.secrets, "payload"), older)
+    desk = Desk(node, await server_key(stores.secrets, "payload"), OlderFromViews(node, views))
     stack.push_async_callback(desk.close)
     reactions = Reactions(log, codec, bus, desk, stores.reactions)
     await reactions.start()

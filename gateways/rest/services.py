@@ -18,7 +18,7 @@ from gateways.rest.signatures import SignedCalls
 from gateways.sessions import Sessions
 
 if TYPE_CHECKING:
-    from projections.views import Views
+    from projections.views import ReadSide
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class RestServices:
     """
 
     desk: CommandPort
-    views: Views
+    views: ReadSide
     read_marks: ReadMarks
     accounts: Accounts
     sessions: Sessions

@@ -32,7 +32,7 @@ from gateways.socket.hub import log_failure
 from gateways.socket.interest import Interest
 from gateways.socket.recalls import Recalls
 from gateways.socket.session import SYNCS_WAITING_MAX, SocketSession
-from projections.views import Views
+from projections.views import ReadSide
 
 _log = structlog.get_logger(__name__)
 _encode = msgspec.json.Encoder().encode
@@ -65,7 +65,7 @@ class SocketDesk:
         desk: CommandPort,
         marks: ReadMarks,
         sessions: Sessions,
-        views: Views,
+        views: ReadSide,
         presence: Presence,
         interest: Interest,
         limits: LimitSettings,

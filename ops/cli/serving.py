@@ -32,6 +32,12 @@ def serve_command(
     shards: Annotated[
         int | None, typer.Option(min=1, max=4_096, help="Shards of a new data folder; fixed from then on.")
     ] = None,
+    roles: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ROLE,…", help="In a cluster: gateway, owner, relay, projector, jobs; absent: all in one."
+        ),
+    ] = None,
     config: Config = None,
 ) -> None:
     """Run the server until Ctrl-C or SIGTERM; a second one ends the drain.
@@ -39,6 +45,7 @@ def serve_command(
     \b
     minutebook serve
     minutebook serve --port 0 --data ./data --metrics-port 9100
+    minutebook serve --roles owner,relay --data ./owner-1
     MINUTEBOOK_RATE_LIMIT=off minutebook serve --log-format json 2>server.log
 
     Prints `Minutebook listens on URL` when requests are answered. Every setting can also come from the
@@ -52,6 +59,7 @@ def serve_command(
         "log_level": log_level,
         "log_format": log_format,
         "shards": shards,
+        "roles": None if roles is None else tuple(roles.split(",")),
     }
     settings = settings_of(config, **flags)
     from ops.logs import set_up_logs
@@ -60,7 +68,27 @@ def serve_command(
         set_up_logs(settings.log_level, settings.log_format)
     except ValueError as error:
         raise CommandError(str(error), WRONG_USE) from None
-    _serve(settings)
+    if settings.roles:
+        _serve_roles(settings)
+    else:
+        _serve(settings)
+
+
+def _serve_roles(settings: Settings) -> None:
+    import sys
+
+    import uvloop
+
+    from ops.serving import serve_roles
+
+    def started(url: str | None, metrics_url: str | None) -> None:
+        where = "runs" if url is None else f"listens on {url}"
+        say(f"Minutebook {where} as {', '.join(sorted(settings.roles))} ({settings.node_name})")
+        if metrics_url is not None:
+            say(f"Metrics are at {metrics_url}")
+        sys.stdout.flush()
+
+    uvloop.run(serve_roles(settings, started))
 
 
 def _serve(settings: Settings) -> None:
