@@ -13,7 +13,7 @@ from eventlog.checkpoints import FileCheckpoint
 from eventlog.kafka_driver import KafkaSender
 from eventlog.kafka_settings import KafkaSettings
 from eventlog.kafka_source import KafkaSource
-from eventlog.kafka_topic import ensure_topic, partitions_for, topic_name
+from eventlog.kafka_topic import check_owner, ensure_topic, partitions_for, topic_name
 from eventlog.mongo import MongoLog
 from eventlog.mongo_checkpoints import MongoCheckpoint
 from eventlog.mongo_secrets import MongoSecrets
@@ -116,13 +116,14 @@ async def cluster_stores(settings: Settings) -> AsyncIterator[Stores]:
         )
 
 
-def _carrier(cluster: ClusterModel, bootstrap: str, log: Log, checkpoint: Checkpoint) -> Carrier:
+def _carrier(cluster: ClusterModel, bootstrap: str, log: MongoLog, checkpoint: Checkpoint) -> Carrier:
     kafka = KafkaSettings(bootstrap=bootstrap)
     topic = topic_name(cluster.cluster_id)
     partitions = partitions_for(log.shard_count, cluster.kafka_partitions)
 
     async def prepare() -> None:
         await ensure_topic(kafka, topic, partitions)
+        await check_owner(kafka, topic, partitions, {log.log_id, *log.former_log_ids})
 
     return Carrier(
         sender=KafkaSender(kafka, topic, partitions, prepare),

@@ -1,0 +1,175 @@
+"""The roles of a cluster as processes, over real MongoDB, Kafka and Redis: killed one by one, they lose and repeat nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from client.rest import RestClient
+from docker.local.ports import free_port
+from domain.aggregates import EVENT_CLASSES
+from domain.talk import MessagePosted
+from eventlog.codec import EventCodec
+from eventlog.integrity import verify_shard
+from eventlog.mongo import MongoLog
+from eventlog.registry import Registry
+from eventlog.sealing import PlainSealing
+from tests.e2e.process import ServerProcess
+from tests.integration.house import Line, content
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.services, pytest.mark.timeout(240)]
+
+PASSWORD = "a quiet afternoon"
+NODES: Mapping[str, tuple[str, ...]] = {
+    "owner-1": ("owner", "relay"),
+    "owner-2": ("owner", "relay"),
+    "projector-1": ("projector",),
+    "jobs-1": ("jobs",),
+    "gateway-1": ("gateway",),
+    "gateway-2": ("gateway",),
+}
+
+
+class Cluster:
+    """All processes, by the names of their nodes."""
+
+    def __init__(self, processes: Mapping[str, ServerProcess], uri: str, database: str) -> None:
+        self.processes = processes
+        self._uri = uri
+        self._database = database
+
+    def __getitem__(self, node: str) -> ServerProcess:
+        return self.processes[node]
+
+    async def again(self, node: str) -> None:
+        """kill -9, and a new process in its place."""
+        await self[node].kill()
+        await self[node].start()
+
+    async def posted(self) -> list[tuple[str, int | None, str]]:
+        """(conversation, seq, client message id) of every message in the log, whose chains are found whole."""
+        codec = EventCodec(Registry(EVENT_CLASSES), PlainSealing())
+        log = await MongoLog.open_read_only(self._uri, self._database)
+        found: list[tuple[str, int | None, str]] = []
+        try:
+            for shard in range(log.shard_count):
+                assert [finding async for finding in verify_shard(log, shard)] == []
+                for commit in await log.read_shard(shard, 0, 5_000):
+                    found += [
+                        (row.stream, row.seq, row.event.client_msg_id)
+                        for row in codec.decode(commit).events
+                        if isinstance(row.event, MessagePosted)
+                    ]
+        finally:
+            await log.close()
+        return found
+
+
+@pytest.fixture
+async def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Cluster]:
+    """Two owners with 32 shards each, a projector, jobs and two gateways."""
+    uri, database = request.getfixturevalue("mongodb_uri"), request.getfixturevalue("mongodb_database")
+    ports = [free_port() for _ in range(2)]
+    owners = [
+        {"node": f"owner-{n + 1}", "address": f"127.0.0.1:{port}", "shards": f"{32 * n}-{32 * n + 31}"}
+        for n, port in enumerate(ports)
+    ]
+    settings = {
+        "MONGODB_URI": uri,
+        "MONGODB_DATABASE": database,
+        "KAFKA_BOOTSTRAP": request.getfixturevalue("kafka_bootstrap"),
+        "REDIS_URL": request.getfixturevalue("redis_url"),
+        "CLUSTER_ID": database,
+        "OWNERS": json.dumps(owners),
+        "SECRET": secrets.token_hex(32),
+    }
+    environment = {f"MINUTEBOOK_CLUSTER__{name}": value for name, value in settings.items()}
+    async with AsyncExitStack() as stack:
+        processes = {}
+        for node, roles in NODES.items():
+            process = ServerProcess(
+                tmp_path / node, roles=roles, environment={**environment, "MINUTEBOOK_CLUSTER__NODE": node}
+            )
+            stack.push_async_callback(process.kill)
+            await process.start()
+            processes[node] = process
+        yield Cluster(processes, uri, database)
+
+
+class Person:
+    """Sends over one gateway, and writes down which seqs came to it."""
+
+    def __init__(self, user_id: str) -> None:
+        self.user_id = user_id
+        self.seen: list[int] = []
+        self.line = Line(None)
+        self.acks: dict[str, int] = {}
+
+    async def connect(self, gateway: ServerProcess, conversation_id: str) -> None:
+        """Log in there, and be told what was missed."""
+        async with RestClient(gateway.url) as rest:
+            token = (await rest.log_in(self.user_id, PASSWORD, "d1")).access_token
+        self.line = Line(None)
+        await self.line.connect(gateway.socket_url)
+        have = {conversation_id: self.seen[-1]} if self.seen else {}
+        self.line.say("hello", token=token, have=have)
+        await self.line.next("events", complete=True)
+
+    async def send(self, conversation_id: str, key: str) -> None:
+        """Until it is acknowledged; what is refused for a moment is sent again with the same key."""
+        while key not in self.acks:
+            self.line.say(
+                "send", ref=key, conversation_id=conversation_id, client_msg_id=key, content=content(key)
+            )
+            await self.line.until(lambda: key in self.line.answered)
+            for frame in self.line.of("ack"):
+                self.acks[frame["ref"]] = frame["seq"]
+            self.line.answered.discard(key)
+
+    def leave(self, conversation_id: str) -> None:
+        """Write down what came, and hang up."""
+        self.seen += self.line.seqs(conversation_id)
+        self.line.close()
+
+
+async def test_killed_roles_lose_and_repeat_nothing(cluster: Cluster) -> None:
+    one, two = cluster["gateway-1"], cluster["gateway-2"]
+    async with RestClient(one.url) as rest:
+        for user_id in ("ann", "bob"):
+            await rest.create_user(user_id, PASSWORD)
+        ann_rest = rest.as_user((await rest.log_in("ann", PASSWORD, "d0")).access_token)
+        room = str((await ann_rest.create_group("room", ["bob"])).conversation_id)
+    ann, bob = Person("ann"), Person("bob")
+    await ann.connect(one, room)
+    await bob.connect(two, room)
+    for sent, node in enumerate(("", "owner-1", "owner-2", "projector-1", "jobs-1")):
+        if node:
+            await cluster.again(node)
+        async with asyncio.TaskGroup() as tasks:
+            for person in (ann, bob):
+                tasks.create_task(person.send(room, f"{person.user_id}-{sent}"))
+    head = max(*ann.acks.values(), *bob.acks.values())
+    for person in (ann, bob):
+        await person.line.until(lambda person=person: person.line.newest.get(room, 0) >= head)  # type: ignore[misc]
+    # The gateway dies; its user comes back over the other one and is told what he missed.
+    bob.leave(room)
+    await two.kill()
+    await ann.send(room, "ann-alone")
+    await bob.connect(one, room)
+    await ann.send(room, "ann-last")
+    head = ann.acks["ann-last"]
+    for person in (ann, bob):
+        await person.line.until(lambda person=person: person.line.newest.get(room, 0) >= head)  # type: ignore[misc]
+        person.leave(room)
+
+    posted = await cluster.posted()
+    assert sorted(key for _, _, key in posted) == sorted([*ann.acks, *bob.acks])
+    assert {key: seq for _, seq, key in posted} == {**ann.acks, **bob.acks}
+    for person in (ann, bob):
+        assert person.seen == list(range(person.seen[0], head + 1)), person.user_id
