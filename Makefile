@@ -63,7 +63,7 @@ lint: install ## Format, style, types and the arrows between the rooms.
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
-	@! docker compose version >/dev/null 2>&1 || MINUTEBOOK_RPC__SECRET=checked docker compose -f docker/compose.yml config --quiet
+	@! docker compose version >/dev/null 2>&1 || MINUTEBOOK_CLUSTER__SECRET=checked docker compose -f docker/compose.yml config --quiet
 
 .PHONY: check
 check: lint test-fast ## What a commit must pass: lint, the house rules and the fast tests.

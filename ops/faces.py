@@ -63,6 +63,7 @@ class Ground:
     desk: CommandPort
     views: ReadSide
     writable: Callable[[], bool]
+    registry: CollectorRegistry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +76,6 @@ class Faces:
     presence: Presence
     socket_desk: SocketDesk
     pusher: Pusher
-    registry: CollectorRegistry
     app: FastAPI
     websocket_class: type[WebSocket]
     stopping: asyncio.Event
@@ -114,7 +114,7 @@ async def open_faces(ground: Ground, stack: AsyncExitStack) -> Faces:
         server_secret=await server_key(store, "invites"),
         now_ms=now_ms,
         readiness=lambda: _not_ready(ground, stopping),
-        registry=CollectorRegistry(),
+        registry=ground.registry,
     )
     return Faces(
         accounts=accounts,
@@ -123,7 +123,6 @@ async def open_faces(ground: Ground, stack: AsyncExitStack) -> Faces:
         presence=presence,
         socket_desk=socket_desk,
         pusher=pusher,
-        registry=services.registry,
         app=build_app(services),
         websocket_class=build_websocket_protocol(socket_desk, settings.socket_limits()),
         stopping=stopping,

@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
-import structlog
+from prometheus_client import CollectorRegistry
 
 from commands.desk import Desk
 from commands.node import Node
@@ -36,6 +36,7 @@ from gateways.rpc.peer import Face
 from gateways.rpc.peers import RpcPeers
 from gateways.rpc.server import CommandServer
 from gateways.rpc.settings import RpcSettings
+from ops.carrier_metrics import FeedCollector, RelayCollector
 from ops.faces import Faces, Ground, now_ms, open_faces, server_key
 from ops.folder import DataFolder, FolderLock
 from ops.interpreter import interpreter_for_serving
@@ -45,8 +46,6 @@ from ops.stores import Carrier, Stores, cluster_stores
 from projections.elsewhere import ViewsElsewhere
 from projections.runner import RunnerSettings
 from projections.views import ReadSide, Views, ViewsSettings
-
-_log = structlog.get_logger(__name__)
 
 HURRY_CHANNEL = "hurry"
 HURRY_PAUSE_S = 0.01
@@ -76,6 +75,7 @@ class Process:
     views: ReadSide
     node: Node | None
     faces: Faces | None
+    registry: CollectorRegistry
 
 
 def roles_of(settings: Settings) -> frozenset[Role]:
@@ -127,6 +127,7 @@ class _Opening:
         self._ownership = StaticOwnership(lambda: rows, stores.log.shard_count)
         self._own = self._ownership.current().shards_of(self._name)
         self._commands: CommandPort | None = None
+        self._registry = CollectorRegistry()
         self._own_commits = Bus()
         """What this process's own node wrote."""
 
@@ -143,7 +144,7 @@ class _Opening:
             if Role.JOBS in self._roles:
                 await self._jobs(everything, commands)
             faces = await self._faces(everything, commands, views, node)
-            self._feed(everything, self._heads, from_log=False)
+            self._feed("faces", everything, self._heads, from_log=False)
         else:
             faces = None
         return Process(
@@ -153,6 +154,7 @@ class _Opening:
             views=views,
             node=node,
             faces=faces,
+            registry=self._registry,
         )
 
     async def _relay(self) -> None:
@@ -168,6 +170,7 @@ class _Opening:
             shards=self._own if beside_owner else None,
             settings=RelaySettings() if beside_owner else RelaySettings(look_ms=RELAY_LOOK_MS),
         )
+        RelayCollector(self._registry, relay)
         await relay.start()
         self._stack.push_async_callback(relay.close)
 
@@ -187,7 +190,7 @@ class _Opening:
             held = written.positions()
             return {shard: held.get(shard, 0) for shard in shards}
 
-        self._feed(bus, positions, from_log=True)
+        self._feed("views", bus, positions, from_log=True)
         await self._hearing(written)
         return written
 
@@ -271,6 +274,7 @@ class _Opening:
             desk=commands,
             views=views,
             writable=lambda: node is None or node.writable,
+            registry=self._registry,
         )
         return await open_faces(ground, self._stack)
 
@@ -278,6 +282,7 @@ class _Opening:
 
     def _feed(
         self,
+        name: str,
         bus: Bus,
         positions: Positions,
         *,
@@ -293,6 +298,7 @@ class _Opening:
             handler=bus.publish,
             settings=FeedSettings(from_log=from_log),
         )
+        FeedCollector(self._registry, name, feed)
         feed.start()
         self._stack.push_async_callback(feed.close)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 import uvicorn
+from prometheus_client import CollectorRegistry
 from typing_extensions import override
 
 from gateways.rest.metrics import build_metrics_app
@@ -149,7 +150,10 @@ async def serve(
         stop, hurry = await stack.enter_async_context(_stop_signals())
         if extra is not None:
             await stack.enter_async_context(extra(server))
-        await _serve_faces(settings, server.faces, listener, started, stop, hurry)
+        metrics_url = await stack.enter_async_context(_metrics(settings, server.registry))
+        await _serve_faces(
+            settings, server.faces, listener, lambda url: started(url, metrics_url), stop, hurry
+        )
 
 
 async def serve_roles(settings: Settings, started: Callable[[str | None, str | None], None]) -> None:
@@ -160,39 +164,41 @@ async def serve_roles(settings: Settings, started: Callable[[str | None, str | N
     async with AsyncExitStack() as stack:
         process = await stack.enter_async_context(open_process(settings))
         stop, hurry = await stack.enter_async_context(_stop_signals())
+        metrics_url = await stack.enter_async_context(_metrics(settings, process.registry))
         if process.faces is None:
-            started(None, None)
+            started(None, metrics_url)
             await stop.wait()
             return
         listener = listen(settings.host, settings.port)
         stack.callback(listener.close)
-        await _serve_faces(settings, process.faces, listener, started, stop, hurry)
+        await _serve_faces(
+            settings, process.faces, listener, lambda url: started(url, metrics_url), stop, hurry
+        )
 
 
 async def _serve_faces(
     settings: Settings,
     faces: Faces,
     listener: socket.socket,
-    started: Callable[[str, str | None], None],
+    told: Callable[[str], None],
     stop: asyncio.Event,
     hurry: asyncio.Event,
 ) -> None:
-    async with _metrics(settings, faces) as metrics_url:
-        http = _http(faces.app, settings, ws=faces.websocket_class)
-        async with _running(http, listener):
-            started(url_of(listener), metrics_url)
-            await stop.wait()
-            await _drain(settings, faces, hurry)
+    http = _http(faces.app, settings, ws=faces.websocket_class)
+    async with _running(http, listener):
+        told(url_of(listener))
+        await stop.wait()
+        await _drain(settings, faces, hurry)
 
 
 @asynccontextmanager
-async def _metrics(settings: Settings, faces: Faces) -> AsyncIterator[str | None]:
+async def _metrics(settings: Settings, registry: CollectorRegistry) -> AsyncIterator[str | None]:
     """The metrics port, when it is set, and the address of what is there."""
     if settings.metrics_port is None:
         yield None
         return
     listener = listen(settings.host, settings.metrics_port)
-    http = _http(build_metrics_app(faces.registry), settings, ws="none")
+    http = _http(build_metrics_app(registry), settings, ws="none")
     async with _running(http, listener):
         yield f"{url_of(listener)}/metrics"
 

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from commands.desk import Desk
 from commands.node import Node
@@ -18,6 +19,7 @@ from eventlog.port import Log
 from eventlog.registry import Registry
 from eventlog.relay import Relay
 from eventlog.sealing import PlainSealing
+from ops.carrier_metrics import RelayCollector
 from ops.faces import Faces, Ground, now_ms, open_faces, server_key
 from ops.folder import DataFolder, FolderLock
 from ops.interpreter import interpreter_for_serving
@@ -43,6 +45,7 @@ class Server:
     desk: Desk
     views: Views
     faces: Faces
+    registry: CollectorRegistry
 
     @property
     def log(self) -> Log:
@@ -73,9 +76,10 @@ async def open_server(settings: Settings) -> AsyncIterator[Server]:
 async def _open(settings: Settings, folder: DataFolder, stores: Stores, stack: AsyncExitStack) -> Server:
     log = stores.log
     codec = EventCodec(Registry(EVENT_CLASSES), PlainSealing())
-    bus = Bus()
+    bus, registry = Bus(), CollectorRegistry()
     if stores.carrier is not None:
         relay = Relay(log, stores.carrier.sender, stores.carrier.checkpoint, bus=bus)
+        RelayCollector(registry, relay)
         await relay.start()
         stack.push_async_callback(relay.close)
     runner = RunnerSettings(linger_ms=int(settings.linger_ms))
@@ -92,7 +96,13 @@ async def _open(settings: Settings, folder: DataFolder, stores: Stores, stack: A
     await reactions.start()
     stack.push_async_callback(reactions.close)
     ground = Ground(
-        settings=settings, stores=stores, bus=bus, desk=desk, views=views, writable=lambda: node.writable
+        settings=settings,
+        stores=stores,
+        bus=bus,
+        desk=desk,
+        views=views,
+        writable=lambda: node.writable,
+        registry=registry,
     )
     return Server(
         settings=settings,
@@ -104,4 +114,5 @@ async def _open(settings: Settings, folder: DataFolder, stores: Stores, stack: A
         desk=desk,
         views=views,
         faces=await open_faces(ground, stack),
+        registry=registry,
     )

@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 import yaml
 
+from commands.ownership import NodeShards, ownership_of
 from docker.local.folders import ROOT
 from docker.local.provision import KAFKA_VERSION, MONGODB_VERSION
+from ops.roles import Role
+from ops.settings import ClusterModel, Settings
 
 DOCKER = ROOT / "docker"
-ROLES = {"gateway", "owner", "relay", "projector", "pusher", "jobs"}
 PINNED = re.compile(r"[a-z0-9/]+:\d+\.\d+\.\d+(-[a-z0-9-]+)?")
 
 
@@ -57,10 +59,18 @@ def instructions() -> Iterator[tuple[str, str]]:
 
 def test_there_are_three_of_what_votes_and_every_role() -> None:
     assert len(members("mongodb")) == len(members("kafka")) == 3
-    assert len(members("owner")) == len(members("gateway")) == len(members("projector")) == 2
+    assert len(members("owner")) == len(members("gateway")) == 2
     commands = [one["command"] for one in roles().values()]
     assert all(command[:2] == ["serve", "--roles"] for command in commands)
-    assert {command[2] for command in commands} == ROLES
+    assert {role for command in commands for role in command[2].split(",")} == set(Role)
+
+
+def test_what_roles_are_told_are_settings_that_there_are() -> None:
+    for one in roles().values():
+        for name in one["environment"]:
+            group, _, inner = name.removeprefix("MINUTEBOOK_").lower().partition("__")
+            assert group in Settings.model_fields, name
+            assert not inner or inner in ClusterModel.model_fields, name
 
 
 @pytest.mark.parametrize("name", services())
@@ -122,7 +132,7 @@ def test_mongodb_forms_the_set_that_its_uri_names() -> None:
         command = services()[name]["command"]
         assert command[command.index("--replSet") + 1] == "rs0"
     for one in roles().values():
-        uri = one["environment"]["MINUTEBOOK_MONGODB__URI"]
+        uri = one["environment"]["MINUTEBOOK_CLUSTER__MONGODB_URI"]
         assert uri == f"mongodb://{','.join(wanted)}/?replicaSet=rs0"
 
 
@@ -139,7 +149,9 @@ def test_kafka_loses_nothing_that_two_of_three_hold() -> None:
         assert environment["KAFKA_LOG_RETENTION_MS"] == -1
         assert len(base64.urlsafe_b64decode(environment["CLUSTER_ID"] + "==")) == 16
     brokers = ",".join(f"{name}:9092" for name in members("kafka"))
-    assert all(one["environment"]["MINUTEBOOK_KAFKA__BOOTSTRAP"] == brokers for one in roles().values())
+    assert all(
+        one["environment"]["MINUTEBOOK_CLUSTER__KAFKA_BOOTSTRAP"] == brokers for one in roles().values()
+    )
 
 
 # --- the roles -------------------------------------------------------------------------------------
@@ -160,14 +172,15 @@ def test_nodes_have_names_of_their_own_and_owners_are_found() -> None:
     names = [one["environment"]["MINUTEBOOK_CLUSTER__NODE"] for one in roles().values()]
     assert len(set(names)) == len(names)
     for one in roles().values():
-        owners = json.loads(one["environment"]["MINUTEBOOK_CLUSTER__OWNERS"])
-        assert list(owners) == members("owner")
-        assert all(address == f"{owner}:7443" for owner, address in owners.items())
+        rows = [NodeShards(**row) for row in json.loads(one["environment"]["MINUTEBOOK_CLUSTER__OWNERS"])]
+        assert [row.node for row in rows] == members("owner")
+        assert all(row.address == f"{row.node}:7443" for row in rows)
+        ownership_of(rows, Settings().shards)  # Every shard has one of them.
 
 
 def test_no_secret_stands_in_the_file() -> None:
     for one in roles().values():
-        assert one["environment"]["MINUTEBOOK_RPC__SECRET"].startswith("${MINUTEBOOK_RPC__SECRET:?")
+        assert one["environment"]["MINUTEBOOK_CLUSTER__SECRET"].startswith("${MINUTEBOOK_CLUSTER__SECRET:?")
 
 
 # --- the image -------------------------------------------------------------------------------------
