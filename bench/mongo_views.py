@@ -138,8 +138,11 @@ class Bench:
         collection = self._fresh()
         collection.insert_many(documents)
         with self._measured() as costs:
-            for _ in range(rounds):
-                changes = [ReplaceOne({"_id": one["_id"]}, one, upsert=True) for one in documents]
+            for number in range(rounds):
+                # The same document again would be no write.
+                changes = [
+                    ReplaceOne({"_id": one["_id"]}, one | {"at": number}, upsert=True) for one in documents
+                ]
                 collection.bulk_write(changes, ordered=False)
         return costs[0]
 
