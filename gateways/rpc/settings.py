@@ -38,9 +38,9 @@ class RpcSettings(msgspec.Struct, frozen=True, kw_only=True):
     """For the connection and the handshake."""
     reconnect_first_ms: float = 50.0
     reconnect_max_ms: float = 2_000.0
-    keepalive_s: float = 5.0
+    keepalive_s: float = 2.0
     """A link on which nothing moves is tried so often…"""
-    keepalive_timeout_s: float = 3.0
+    keepalive_timeout_s: float = 2.0
     """…and given up when the other node does not answer for so long."""
     heads_pace_ms: float = 10.0
     """How late a face may hear of what other faces wrote."""
@@ -54,6 +54,8 @@ class RpcSettings(msgspec.Struct, frozen=True, kw_only=True):
             ("grpc.max_send_message_length", self.message_bytes_max),
             ("grpc.keepalive_time_ms", int(self.keepalive_s * 1_000)),
             ("grpc.keepalive_timeout_ms", int(self.keepalive_timeout_s * 1_000)),
+            # Without it gRPC waits a minute for the answer to a ping, whatever the time-out of keepalive says.
+            ("grpc.http2.ping_timeout_ms", int(self.keepalive_timeout_s * 1_000)),
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.max_pings_without_data", 0),
             ("grpc.http2.min_ping_interval_without_data_ms", 1_000),

@@ -19,6 +19,7 @@ from eventlog.sqlite import SqliteLog
 from tests.contract.command_house import (
     CODEC,
     FAST_ROUTER,
+    FAST_RPC,
     SHARDS,
     WAIT_S,
     caller,
@@ -166,6 +167,33 @@ async def test_two_processes_that_own_the_same_shards_by_mistake(tmp_path: Path)
     found = await messages_of(path, name)
     assert told == {client_id: (seq, position) for client_id, seq, position in found}
     assert len(found) == len(told)
+
+
+@pytest.mark.slow
+@pytest.mark.crash
+async def test_an_owner_that_hangs_is_given_up_and_asked_again_when_it_is_back(tmp_path: Path) -> None:
+    """A stopped process answers nothing, and its kernel goes on taking what is sent: only pings can tell."""
+    path = tmp_path / "log.db"
+    process, port = await started(path, 0, 0)
+    log_id = await _log_id(path, process)
+    process, port = await started(path, port, 0)
+    rows = {"one": (f"127.0.0.1:{port}", f"0-{SHARDS - 1}")}
+    watchful = msgspec.structs.replace(FAST_RPC, keepalive_s=1.0, keepalive_timeout_s=0.5)
+    async with face(MemoryLog(log_id, SHARDS), rows, router=PATIENT, rpc=watchful) as house:
+        name = await open_pair(house.router, "ann", "bob")
+        process.send_signal(signal.SIGSTOP)
+        lost = asyncio.Event()
+        house.ownership.unreachable = lambda shard, node: lost.set()  # type: ignore[method-assign]
+        async with asyncio.TaskGroup() as group:
+            sent = group.create_task(house.router.execute(caller("ann"), name, post("m1"), keyed(name, None)))
+            try:
+                async with asyncio.timeout(WAIT_S):
+                    await lost.wait()
+            finally:
+                process.send_signal(signal.SIGCONT)
+        assert sent.result().seq == 2
+    assert await ended(process) == 0
+    assert [client_id for client_id, _, _ in await messages_of(path, name)] == ["m1"]
 
 
 async def _log_id(path: Path, process: Process) -> str:
