@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
 
-from projections.mongo_driver import ConflictError, Document, DuplicateError, ViewDatabase
+from projections.mongo_driver import ConflictError, Document, DuplicateError, Transactions, ViewDatabase
 from projections.mongo_search import WordsOf
 from projections.mongo_shapes import WORDS_FIELD, TableShape
 from projections.store import Row, StaleWriterError, TableChanges, UnitOfWork, ViewUnavailableError
@@ -39,7 +38,7 @@ class TableWriter:
         self._looks = False
         """Whether keys are looked up before they are inserted: from the first one that was there already, until none is."""
 
-    def write(self, transaction: Any, changes: TableChanges, *, looking: bool) -> None:
+    def write(self, transaction: Transactions, changes: TableChanges, *, looking: bool) -> None:
         """Write the changes of a batch. Raises DuplicateError for rows that are there, unless it looks for them."""
         shape = self.shape
         if changes.deletes:
@@ -62,7 +61,7 @@ class TableWriter:
                 document[WORDS_FIELD] = self._words.entries_of(row)
         return documents
 
-    def _absent(self, transaction: Any, rows: list[Row]) -> list[Row]:
+    def _absent(self, transaction: Transactions, rows: list[Row]) -> list[Row]:
         """The first row of each key that nothing has yet; of a table with text, also of each number."""
         shape = self.shape
         size = shape.table.key_size

@@ -73,8 +73,11 @@ class SqliteViewStore:
         return self._log_id
 
     def positions(self) -> dict[int, int]:
-        """The durable positions."""
-        return dict(self._writer.execute("SELECT shard, position FROM positions"))
+        """See the port."""
+        try:
+            return dict(self._writer.execute("SELECT shard, position FROM positions"))
+        except sqlite3.Error as error:
+            raise ViewUnavailableError(f"{self._schema.name}: {error}") from error
 
     def get(self, table: Table, key: Key) -> Row | None:
         """See the port. Opens the batch's transaction: one for all reads and writes of a batch costs least."""

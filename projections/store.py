@@ -346,7 +346,7 @@ class ViewStore(Protocol):
         ...
 
     def positions(self) -> dict[int, int]:
-        """The durable positions."""
+        """The durable positions. Raises ViewUnavailableError."""
         ...
 
     def get(self, table: Table, key: Key) -> Row | None:
