@@ -6,7 +6,7 @@ One process keeps them in memory, several share them in Redis (`gateways.redis_p
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -32,6 +32,14 @@ class Presence(Protocol):
     """Who is online, by what kinds of devices. `changed` hears of every user that comes or goes, at least once."""
 
     changed: Callable[[str, str], None]
+
+    def start(self, watched: Callable[[], Iterable[User]]) -> None:
+        """Begin to tell. `watched` names users whose rows somebody here follows."""
+        ...
+
+    async def close(self) -> None:
+        """Take everybody offline whose sockets are here, where others can see it. Idempotent."""
+        ...
 
     def came(self, tenant: str, user_id: str, device: str) -> None:
         """A socket of the user went live here."""
@@ -88,6 +96,12 @@ class MemoryPresence:
         self._live = LiveSockets()
         self._last_seen: OrderedDict[User, int] = OrderedDict()
         self.changed: Callable[[str, str], None] = nobody_hears
+
+    def start(self, watched: Callable[[], Iterable[User]]) -> None:
+        """See the port: everything that happens is told at once."""
+
+    async def close(self) -> None:
+        """See the port: nobody else can see it."""
 
     def came(self, tenant: str, user_id: str, device: str) -> None:
         """See the port."""

@@ -6,9 +6,10 @@ is one error that the callers have an answer to.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import redis.asyncio as redis
 from redis.asyncio.retry import Retry
@@ -24,6 +25,7 @@ BELLS_WAIT_S = 1.0
 OLDEST_MAJOR_VERSION = 6
 
 Value = bytes | str | int | float
+T = TypeVar("T")
 
 
 class FastStoreUnavailableError(Exception):
@@ -37,6 +39,7 @@ class FastStore:
         self._client = client
         self.prefix = prefix
         self._scripts: dict[str, AsyncScript] = {}
+        self._calls: set[asyncio.Task[Any]] = set()
 
     @classmethod
     async def open(cls, url: str, prefix: str) -> FastStore:
@@ -74,8 +77,11 @@ class FastStore:
     async def run(self, script: str, calls: Sequence[tuple[Sequence[str], Sequence[Value]]]) -> list[Any]:
         """Run a Lua script once for each (keys, arguments), in order; the answers in that order.
 
-        Raises FastStoreUnavailableError; then any beginning of the calls may have happened.
+        Raises FastStoreUnavailableError; then any beginning of the calls may have happened. What a cancelled caller asked for happens.
         """
+        return await self._whole(self._run(script, calls))
+
+    async def _run(self, script: str, calls: Sequence[tuple[Sequence[str], Sequence[Value]]]) -> list[Any]:
         answers: list[Any] = []
         registered = self._scripts.get(script)
         if registered is None:
@@ -92,8 +98,11 @@ class FastStore:
 
     async def ring(self, channel: str, text: str) -> None:
         """Tell all who listen now. Raises FastStoreUnavailableError."""
+        await self._whole(self._ring(f"{self.prefix}:{channel}", text))
+
+    async def _ring(self, channel: str, text: str) -> None:
         try:
-            await self._client.publish(f"{self.prefix}:{channel}", text)
+            await self._client.publish(channel, text)
         except (RedisError, OSError) as error:
             raise FastStoreUnavailableError(type(error).__name__) from error
 
@@ -105,7 +114,7 @@ class FastStore:
         """
         listening = self._client.pubsub()
         try:
-            await listening.subscribe(f"{self.prefix}:{channel}")
+            await self._whole(listening.subscribe(f"{self.prefix}:{channel}"))
             yield _heard(listening)
         except (RedisError, OSError) as error:
             raise FastStoreUnavailableError(type(error).__name__) from error
@@ -113,8 +122,22 @@ class FastStore:
             await listening.aclose()  # type: ignore[no-untyped-call]
 
     async def close(self) -> None:
-        """Close all connections. Idempotent."""
+        """Let calls under way end, and close all connections. Idempotent."""
+        if self._calls:
+            await asyncio.wait(tuple(self._calls))
         await self._client.aclose()
+
+    async def _whole(self, call: Coroutine[Any, Any, T]) -> T:
+        """The answer. redis-py forgets a connection whose making is cancelled, so a cancelled caller leaves the call to end by itself."""
+        task = asyncio.get_running_loop().create_task(call)
+        self._calls.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._calls.discard(task)
+        if not task.cancelled():
+            task.exception()  # Looked at here, since whoever asked may be gone.
 
 
 async def _heard(listening: Any) -> AsyncIterator[str | None]:

@@ -71,11 +71,7 @@ return {seen or newest[2] and string.format('%.0f', newest[2]) or false, live}
 
 
 class RedisPresence:
-    """`gateways.presence.Presence` over Redis. Use `start`, then `close`, which takes this gateway's users offline.
-
-    `watched`, to be set, names users whose rows somebody here follows: they are looked at every RENEW_S, since a lease that runs out
-    rings no bell.
-    """
+    """`gateways.presence.Presence` over Redis. Use `start`, then `close`, which takes this gateway's users offline."""
 
     def __init__(
         self,
@@ -98,10 +94,14 @@ class RedisPresence:
         self.listening = asyncio.Event()
         """Set while the bells of other gateways are heard."""
         self.changed: Callable[[str, str], None] = nobody_hears
-        self.watched: Callable[[], Iterable[User]] = tuple
+        self._watched: Callable[[], Iterable[User]] = tuple
 
-    def start(self) -> None:
-        """Begin to tell, to renew and to listen."""
+    def start(self, watched: Callable[[], Iterable[User]]) -> None:
+        """Begin to tell, to renew and to listen.
+
+        `watched` are looked at every RENEW_S: a lease that runs out rings no bell.
+        """
+        self._watched = watched
         self._tasks.start(self._tell_for_ever())
         self._tasks.start(self._renew_for_ever())
         self._tasks.start(self._listen_for_ever())
@@ -185,7 +185,7 @@ class RedisPresence:
             await asyncio.sleep(self._renew_s)
             try:
                 await self._set(self._live.users())
-                await self._look_at(list(self.watched()))
+                await self._look_at(list(self._watched()))
                 self._away = False
             except FastStoreUnavailableError as error:
                 self._failed(error)

@@ -21,10 +21,8 @@ from commands.port import CommandPort
 from commands.refresh import RefreshTokens
 from eventlog.bus import Bus
 from eventlog.secrets import Secrets
-from gateways.limits import RateLimits, Share
+from gateways.limits import RateLimits
 from gateways.presence import MemoryPresence, Presence
-from gateways.redis_limits import RedisLimiter
-from gateways.redis_presence import RedisPresence
 from gateways.rest.app import build_app
 from gateways.rest.services import RestServices, RestSettings
 from gateways.rest.signatures import SignedCalls
@@ -94,12 +92,11 @@ async def open_faces(ground: Ground, stack: AsyncExitStack) -> Faces:
     sessions = Sessions(AccessTokens(await server_key(store, "access-token")), desk, ground.bus, now_ms)
     stack.callback(sessions.close)
     app_keys = AppKeys(desk, store, now_ms)
-    presence = _presence(ground)
+    shared = ground.stores.shared
+    presence = MemoryPresence(now_ms) if shared is None else shared.presence
     socket_desk, pusher = _socket_side(ground, marks, sessions, presence, stack)
-    if isinstance(presence, RedisPresence):
-        presence.watched = socket_desk.hints.watched
-        presence.start()
-        stack.push_async_callback(presence.close)
+    presence.start(socket_desk.hints.watched)
+    stack.push_async_callback(presence.close)
     stopping = asyncio.Event()
     services = RestServices(
         desk=desk,
@@ -108,7 +105,9 @@ async def open_faces(ground: Ground, stack: AsyncExitStack) -> Faces:
         accounts=accounts,
         sessions=sessions,
         signed_calls=SignedCalls(app_keys, now_ms),
-        limits=RateLimits(settings.limit_settings(), time.monotonic, _sharing(ground.stores)),
+        limits=RateLimits(
+            settings.limit_settings(), time.monotonic, None if shared is None else shared.share
+        ),
         presence=presence,
         settings=_rest_settings(settings),
         server_secret=await server_key(store, "invites"),
@@ -139,17 +138,6 @@ def _rest_settings(settings: Settings) -> RestSettings:
         recall_window_s=bounds.recall_window_s,
         edit_window_s=bounds.edit_window_s,
     )
-
-
-def _presence(ground: Ground) -> Presence:
-    """Of this process alone, or shared with other gateways."""
-    fast = ground.stores.fast
-    return MemoryPresence(now_ms) if fast is None else RedisPresence(fast, ground.settings.node_name)
-
-
-def _sharing(stores: Stores) -> Share | None:
-    fast = stores.fast
-    return None if fast is None else lambda name, rate: RedisLimiter(fast, name, rate, time.monotonic)
 
 
 def _socket_side(

@@ -21,6 +21,7 @@ from commands.port import CommandPort
 from commands.reactions import Reactions
 from commands.router import Router
 from commands.settings import RouterSettings
+from commands.shard_watch import ShardWatch
 from commands.tasks import TaskOwner
 from domain.aggregates import EVENT_CLASSES
 from eventlog.bus import Bus
@@ -30,27 +31,27 @@ from eventlog.record import Commit, Committed
 from eventlog.registry import Registry
 from eventlog.relay import Relay, RelaySettings
 from eventlog.sealing import PlainSealing
-from gateways.redis_driver import FastStore, FastStoreUnavailableError
 from gateways.rpc.handshake import Identity, new_incarnation
 from gateways.rpc.peer import Face
 from gateways.rpc.peers import RpcPeers
 from gateways.rpc.server import CommandServer
 from gateways.rpc.settings import RpcSettings
 from ops.carrier_metrics import FeedCollector, RelayCollector
+from ops.cluster import cluster_stores
 from ops.faces import Faces, Ground, now_ms, open_faces, server_key
 from ops.folder import DataFolder, FolderLock
 from ops.interpreter import interpreter_for_serving
 from ops.older import OlderFromViews
 from ops.settings import Settings, SettingsError
-from ops.stores import Carrier, Stores, cluster_stores
+from ops.stores import Carrier, Shared, Stores
 from projections.elsewhere import ViewsElsewhere
 from projections.runner import RunnerSettings
 from projections.views import ReadSide, Views, ViewsSettings
 
 HURRY_CHANNEL = "hurry"
+_LAZY, _PROMPT = "lazy", "prompt"
 HURRY_PAUSE_S = 0.01
 """Bells of one process to the projectors, at most."""
-BELLS_PAUSE_S = 1.0
 RELAY_LOOK_MS = 20
 """How often a relay without an owner in its process looks for new commits."""
 
@@ -211,6 +212,9 @@ class _Opening:
         )
         await node.open(self._own)
         self._stack.push_async_callback(node.close)
+        watch = ShardWatch(stores.log, self._codec, node)
+        watch.start()
+        self._stack.push_async_callback(watch.close)
         desk = Desk(node, await server_key(stores.secrets, "payload"), OlderFromViews(node, views))
         self._stack.push_async_callback(desk.close)
         return node, desk
@@ -317,7 +321,7 @@ class _Opening:
 
     async def _hurrying(self) -> Callable[[bool], None]:
         """What tells the projectors that somebody waits here."""
-        fast = self._fast
+        shared = self._shared
         tasks = TaskOwner("hurry", 1)
         self._stack.push_async_callback(tasks.close)
         wanted: list[bool] = []
@@ -326,10 +330,7 @@ class _Opening:
             await asyncio.sleep(HURRY_PAUSE_S)
             lazy = any(wanted)
             wanted.clear()
-            try:
-                await fast.ring(HURRY_CHANNEL, "lazy" if lazy else "prompt")
-            except FastStoreUnavailableError:
-                return  # They come to it by themselves, later.
+            await shared.ring(HURRY_CHANNEL, _LAZY if lazy else _PROMPT)
 
         def hurry(lazy: bool) -> None:
             wanted.append(lazy)
@@ -339,21 +340,12 @@ class _Opening:
         return hurry
 
     async def _hearing(self, views: Views) -> None:
-        fast = self._fast
         tasks = TaskOwner("hurry", 1)
         self._stack.push_async_callback(tasks.close)
+        tasks.start(self._hear(views))
 
-        async def hear() -> None:
-            while True:
-                try:
-                    async with fast.bells(HURRY_CHANNEL) as bells:
-                        async for text in bells:
-                            if text is not None:
-                                views.runner.hurry(lazy=text == "lazy")
-                except FastStoreUnavailableError:
-                    await asyncio.sleep(BELLS_PAUSE_S)
-
-        tasks.start(hear())
+    async def _hear(self, views: Views) -> None:
+        await self._shared.hear(HURRY_CHANNEL, lambda text: views.runner.hurry(lazy=text == _LAZY))
 
     @property
     def _carrier(self) -> Carrier:
@@ -361,9 +353,9 @@ class _Opening:
         return self._stores.carrier
 
     @property
-    def _fast(self) -> FastStore:
-        assert self._stores.fast is not None
-        return self._stores.fast
+    def _shared(self) -> Shared:
+        assert self._stores.shared is not None
+        return self._stores.shared
 
     @property
     def _secret(self) -> bytes:

@@ -20,7 +20,6 @@ from typing_extensions import override
 from gateways.rest.metrics import build_metrics_app
 from gateways.rest.protocol import BoundedHttpProtocol
 from ops.faces import Faces
-from ops.roles import open_process
 from ops.settings import Settings
 from ops.wiring import Server, open_server
 
@@ -161,6 +160,8 @@ async def serve_roles(settings: Settings, started: Callable[[str | None, str | N
 
     Raises AddressInUseError and what `open_process` raises.
     """
+    from ops.roles import open_process  # noqa: PLC0415 - the embedded server needs none of what this needs
+
     async with AsyncExitStack() as stack:
         process = await stack.enter_async_context(open_process(settings))
         stop, hurry = await stack.enter_async_context(_stop_signals())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -25,7 +25,7 @@ from ops.folder import DataFolder, FolderLock
 from ops.interpreter import interpreter_for_serving
 from ops.older import OlderFromViews
 from ops.settings import Settings
-from ops.stores import Stores, cluster_stores, embedded_stores
+from ops.stores import Stores, embedded_stores
 from projections.runner import RunnerSettings
 from projections.views import Views, ViewsSettings
 
@@ -66,11 +66,18 @@ async def open_server(settings: Settings) -> AsyncIterator[Server]:
         lock = FolderLock(folder)
         lock.acquire()
         stack.callback(lock.release)
-        opening = cluster_stores(settings) if settings.in_cluster else embedded_stores(settings, folder)
-        stores = await stack.enter_async_context(opening)
+        stores = await stack.enter_async_context(_stores(settings, folder))
         server = await _open(settings, folder, stores, stack)
         with interpreter_for_serving():
             yield server
+
+
+def _stores(settings: Settings, folder: DataFolder) -> AbstractAsyncContextManager[Stores]:
+    if not settings.in_cluster:
+        return embedded_stores(settings, folder)
+    from ops.cluster import cluster_stores  # noqa: PLC0415 - the embedded server needs none of what this needs
+
+    return cluster_stores(settings)
 
 
 async def _open(settings: Settings, folder: DataFolder, stores: Stores, stack: AsyncExitStack) -> Server:

@@ -26,6 +26,7 @@ TEST_MODULE_LINES_MAX = 800
 TASK_OWNERS = {
     "client/session.py": "`ChatSession` keeps its one task, and `close` cancels and awaits it.",
     "projections/runner.py": "`Runner` keeps its one task, the pump, and `close` drains and awaits it.",
+    "gateways/redis_driver.py": "`FastStore` keeps the task of every call until it ends, and `close` awaits them.",
     "projections/elsewhere.py": "`ViewsElsewhere` keeps its one task, and `close` cancels and awaits it.",
     "eventlog/feed.py": "`Feed` keeps its one task, and `close` awaits it.",
     "eventlog/relay.py": "`Relay` keeps its one task; `close` drains it, cancels it after `drain_s` and awaits it.",

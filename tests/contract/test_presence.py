@@ -69,8 +69,7 @@ class Gateway:
     async def __aenter__(self) -> RedisPresence:
         self.store = await FastStore.open(self._url, self._prefix)
         self.presence = RedisPresence(self.store, self._name, lease_s=self._lease_s, renew_s=self._renew_s)
-        self.presence.watched = lambda: self.watched
-        self.presence.start()
+        self.presence.start(lambda: self.watched)
         return self.presence
 
     async def __aexit__(self, *_: object) -> None:

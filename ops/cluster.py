@@ -1,0 +1,118 @@
+"""The stores of a cluster: MongoDB, Kafka and Redis. The only module of the server's that needs the extra `cluster` to be installed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+from commands.reactions import Checkpoint
+from eventlog.kafka_driver import KafkaSender
+from eventlog.kafka_settings import KafkaSettings
+from eventlog.kafka_source import KafkaSource
+from eventlog.kafka_topic import check_owner, ensure_topic, partitions_for, topic_name
+from eventlog.mongo import MongoLog
+from eventlog.mongo_checkpoints import MongoCheckpoint
+from eventlog.mongo_secrets import MongoSecrets
+from eventlog.mongo_snapshots import MongoSnapshots
+from gateways.redis_driver import FastStore, FastStoreUnavailableError
+from gateways.redis_limits import RedisLimiter
+from gateways.redis_presence import RedisPresence
+from ops.settings import ClusterModel, Settings, SettingsError
+from ops.stores import Carrier, Shared, Stores
+from projections.mongo_driver import ViewDatabase
+from projections.mongo_shelf import MongoShelf
+
+SECRETS_SUFFIX = "_secrets"
+"""Secrets lie in a database of their own: their backup goes elsewhere than that of the log."""
+VIEWS_SUFFIX = "_views"
+BELLS_PAUSE_S = 1.0
+"""Between two tries to hear bells while Redis is away."""
+
+
+@asynccontextmanager
+async def cluster_stores(settings: Settings) -> AsyncIterator[Stores]:
+    """MongoDB, Kafka and Redis.
+
+    Raises SettingsError for an address that is missing, and of each server that cannot be used its own error, which says what to do:
+    LogMismatchError, LogUnavailableError, SecretsUnavailableError, MongoUnfitError, ViewUnavailableError, FastStoreUnavailableError.
+    Kafka may be away.
+    """
+    cluster = settings.cluster
+    uri = _needed(cluster, "mongodb_uri")
+    bootstrap, redis_url = _needed(cluster, "kafka_bootstrap"), _needed(cluster, "redis_url")
+    database = cluster.mongodb_database
+    async with AsyncExitStack() as stack:
+        log = await MongoLog.open(uri, database, settings.shards, cluster_id=cluster.cluster_id)
+        stack.push_async_callback(log.close)
+        secrets = await MongoSecrets.open(uri, database + SECRETS_SUFFIX)
+        stack.push_async_callback(secrets.close)
+        snapshots = await MongoSnapshots.open(uri, database, log)
+        stack.push_async_callback(snapshots.close)
+        views = await asyncio.to_thread(ViewDatabase.connect, uri, database + VIEWS_SUFFIX)
+        stack.push_async_callback(asyncio.to_thread, views.close)
+        checkpoints = {}
+        for name in ("reactions", "relay"):
+            checkpoints[name] = await MongoCheckpoint.open(uri, database, name, log.log_id)
+            stack.push_async_callback(checkpoints[name].close)
+        fast = await FastStore.open(redis_url, f"minutebook:{cluster.cluster_id}")
+        stack.push_async_callback(fast.close)
+        yield Stores(
+            log=log,
+            secrets=secrets,
+            snapshots=snapshots,
+            shelf=MongoShelf(views),
+            reactions=checkpoints["reactions"],
+            carrier=_carrier(cluster, bootstrap, log, checkpoints["relay"]),
+            shared=_shared(fast, settings.node_name),
+        )
+
+
+def _shared(fast: FastStore, node: str) -> Shared:
+    async def ring(channel: str, text: str) -> None:
+        with suppress(FastStoreUnavailableError):  # Whoever would hear it comes to it by himself, later.
+            await fast.ring(channel, text)
+
+    async def hear(channel: str, heard: Callable[[str], None]) -> None:
+        while True:
+            try:
+                async with fast.bells(channel) as bells:
+                    async for text in bells:
+                        if text is not None:
+                            heard(text)
+            except FastStoreUnavailableError:
+                await asyncio.sleep(BELLS_PAUSE_S)
+
+    return Shared(
+        presence=RedisPresence(fast, node),
+        share=lambda name, rate: RedisLimiter(fast, name, rate, time.monotonic),
+        ring=ring,
+        hear=hear,
+    )
+
+
+def _carrier(cluster: ClusterModel, bootstrap: str, log: MongoLog, checkpoint: Checkpoint) -> Carrier:
+    kafka = KafkaSettings(bootstrap=bootstrap)
+    topic = topic_name(cluster.cluster_id)
+    partitions = partitions_for(log.shard_count, cluster.kafka_partitions)
+
+    async def prepare() -> None:
+        await ensure_topic(kafka, topic, partitions)
+        await check_owner(kafka, topic, partitions, {log.log_id, *log.former_log_ids})
+
+    return Carrier(
+        sender=KafkaSender(kafka, topic, partitions, prepare),
+        checkpoint=checkpoint,
+        partitions=partitions,
+        source=lambda: KafkaSource(kafka, topic, partitions, from_end=True),
+    )
+
+
+def _needed(cluster: ClusterModel, name: str) -> str:
+    value: str | None = getattr(cluster, name)
+    if value is None:
+        raise SettingsError(
+            f"a cluster needs cluster.{name}: set MINUTEBOOK_CLUSTER__{name.upper()}, or name no server of a cluster"
+        )
+    return value
