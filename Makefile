@@ -37,6 +37,10 @@ run: install ## Start a server; open the address it prints in two browser tabs.
 	@echo "Starting Minutebook: open the address below in two browser tabs (Ctrl-C stops it)."
 	@exec $(BIN)/minutebook serve $(ARGS)
 
+.PHONY: run-cluster
+run-cluster: install ## Start MongoDB, Kafka, Redis and every role as a process; open both addresses it prints.
+	@exec $(BIN)/python -m docker.local.roles $(ARGS)
+
 .PHONY: services-up
 services-up: install ## Start real MongoDB, Kafka and Redis without Docker; `ARGS="--nodes 3"` for three of each.
 	@$(BIN)/python -m docker.local up $(ARGS)
