@@ -28,6 +28,7 @@ from eventlog.codec import EventCodec, frame_of, recorded
 from eventlog.record import Commit, Committed, Draft, Head
 from eventlog.registry import Registry
 from eventlog.sealing import PlainSealing
+from ops.interpreter import interpreter_for_serving
 from projections.projection import Projection, received_of
 from projections.rebuild import SPAN_COMMITS
 from projections.runner import RunnerSettings
@@ -168,8 +169,7 @@ def main_rebuild(events: int) -> None:
     history = History()
     commits = [*history.opened, *history.say(events)]
     events = len(commits)
-    gc.freeze()  # As the server does after its start: the history is no garbage to look through.
-    with tempfile.TemporaryDirectory() as text:
+    with interpreter_for_serving(), tempfile.TemporaryDirectory() as text:  # A rebuild is the server's work.
         folder = Path(text)
         for name in READ_MODELS:
             projection = opened(folder, name)
