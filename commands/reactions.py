@@ -50,7 +50,7 @@ class Checkpoint(Protocol):
         ...
 
     async def save(self, positions: Mapping[int, int]) -> None:
-        """Remember them."""
+        """Remember them. Raises OSError, LogUnavailableError."""
         ...
 
 
@@ -183,7 +183,7 @@ class Reactions:
             return
         try:
             await self._checkpoint.save(positions)
-        except OSError as error:
+        except (OSError, LogUnavailableError) as error:
             _log.warning("checkpoint not saved", error=str(error))
         else:
             self._saved = positions

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -27,7 +27,7 @@ from domain.aggregates import EVENT_CLASSES
 from eventlog.bus import Bus
 from eventlog.codec import EventCodec
 from eventlog.feed import Feed, FeedSettings, Positions
-from eventlog.record import Commit, Committed
+from eventlog.record import Commit, Committed, Head
 from eventlog.registry import Registry
 from eventlog.relay import Relay, RelaySettings
 from eventlog.sealing import PlainSealing
@@ -108,6 +108,24 @@ async def open_process(settings: Settings) -> AsyncIterator[Process]:
             yield process
 
 
+class _Following:
+    """A bus of everybody's commits, from the heads at its beginning on, and how far it has come."""
+
+    def __init__(self, heads: Mapping[int, Head]) -> None:
+        self.bus = Bus()
+        self._positions = {shard: head.position for shard, head in heads.items()}
+
+    def publish(self, batch: Sequence[Committed]) -> None:
+        """Hand on; each shard's in position order."""
+        self.bus.publish(batch)
+        for committed in batch:
+            self._positions[committed.commit.shard] = committed.commit.position
+
+    async def positions(self, shards: Collection[int]) -> Mapping[int, int]:
+        """Where a feed has to go on, also after it failed."""
+        return {shard: self._positions.get(shard, 0) for shard in shards}
+
+
 class _Opening:
     """What is opened one upon the other."""
 
@@ -140,12 +158,13 @@ class _Opening:
         commands = self._commands = await self._router(desk)
         if desk is not None:
             await self._command_server(desk)
-        everything = Bus()
         if self._roles & {Role.GATEWAY, Role.JOBS}:
+            # Told before anybody follows, so that nothing lies between what was read at the start and what comes.
+            following = _Following(await self._stores.log.heads())
             if Role.JOBS in self._roles:
-                await self._jobs(everything, commands)
-            faces = await self._faces(everything, commands, views, node)
-            self._feed("faces", everything, self._heads, from_log=False)
+                await self._jobs(following.bus, commands)
+            faces = await self._faces(following.bus, commands, views, node)
+            self._feed("faces", following.publish, following.positions)
         else:
             faces = None
         return Process(
@@ -191,7 +210,7 @@ class _Opening:
             held = written.positions()
             return {shard: held.get(shard, 0) for shard in shards}
 
-        self._feed("views", bus, positions, from_log=True)
+        self._feed("views", bus.publish, positions)
         await self._hearing(written)
         return written
 
@@ -284,14 +303,7 @@ class _Opening:
 
     # --- the record, as others wrote it ----------------------------------------------------------------------------------------------
 
-    def _feed(
-        self,
-        name: str,
-        bus: Bus,
-        positions: Positions,
-        *,
-        from_log: bool,
-    ) -> None:
+    def _feed(self, name: str, handler: Callable[[Sequence[Committed]], None], positions: Positions) -> None:
         carrier = self._carrier
         feed: Feed[Committed] = Feed(
             self._stores.log,
@@ -299,17 +311,12 @@ class _Opening:
             carrier.partitions,
             positions=positions,
             decode=self._decode,
-            handler=bus.publish,
-            settings=FeedSettings(from_log=from_log),
+            handler=handler,
+            settings=FeedSettings(from_log=True),
         )
         FeedCollector(self._registry, name, feed)
         feed.start()
         self._stack.push_async_callback(feed.close)
-
-    async def _heads(self, shards: Collection[int]) -> Mapping[int, int]:
-        """A gateway begins with what comes from now on."""
-        heads = await self._stores.log.heads()
-        return {shard: heads[shard].position if shard in heads else 0 for shard in shards}
 
     def _decode(self, commit: Commit) -> Committed:
         return self._codec.decode(commit)

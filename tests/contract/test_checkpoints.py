@@ -64,7 +64,6 @@ async def test_another_log_knows_nothing_of_it(opened: Opened) -> None:
     assert await second.load() == {}
     await second.save({2: 1})
     assert await second.load() == {2: 1}
-    assert await (await opened("log-1")).load() == {}
 
 
 @pytest.mark.services
