@@ -8,7 +8,12 @@ from domain.errors import Problem
 from domain.event import Context, Event, Limits
 from domain.streams import id_from_digest
 from eventlog.codec import EventCodec
-from eventlog.record import Draft
+from eventlog.record import FRAME_BYTES_MAX, Draft
+
+FRAME_HEAD_BYTES_MAX = 2_048
+"""Of a frame, beside its events: digests, ids, and a stream's name."""
+EVENTS_BYTES_MAX = FRAME_BYTES_MAX - FRAME_HEAD_BYTES_MAX
+"""What no carrier or store would take is refused while nothing depends on it yet. The default limits stay far below."""
 
 
 def decide(order: Order, hot: Hot, now: int, limits: Limits, codec: EventCodec) -> Decided | Answer | Problem:
@@ -35,6 +40,11 @@ def decide(order: Order, hot: Hot, now: int, limits: Limits, codec: EventCodec) 
     if not events:
         return Answer(order.stream, False, hot.shard)
     seqs = _seqs(hot.tentative.seq, events)
+    encoded = codec.encode_events(events, seqs, order.trace)
+    if len(encoded) > EVENTS_BYTES_MAX:
+        return Problem(
+            "too_large", f"what this would record takes {len(encoded)} bytes, at most {EVENTS_BYTES_MAX}"
+        )
     draft = Draft(
         order.stream,
         hot.tentative.version + 1,
@@ -43,7 +53,7 @@ def decide(order: Order, hot: Hot, now: int, limits: Limits, codec: EventCodec) 
         now,
         events,
         seqs,
-        codec.encode_events(events, seqs, order.trace),
+        encoded,
         order.trace,
     )
     return Decided(order, hot, draft, hot.fold(events))

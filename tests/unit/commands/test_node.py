@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from commands.caller import Answer
 from commands.settings import NodeSettings
-from domain.conversation import AddReaction, EditMessage, RecallMessage
+from domain.conversation import AddReaction, EditMessage, PostMessage, RecallMessage
 from domain.errors import Problem
 from domain.event import Command
 from domain.streams import shard_of
@@ -50,6 +50,25 @@ async def test_commands_of_one_stream_are_decided_in_order_of_arrival() -> None:
         assert [committed.events for committed in stage.published if committed.commit.stream == STREAM] == [
             committed.events for committed in await stage.history(STREAM)
         ]
+
+
+async def test_what_no_store_would_take_is_refused_and_the_stream_goes_on() -> None:
+    generous = msgspec.structs.replace(
+        FAST, limits=msgspec.structs.replace(FAST.limits, content_bytes=3_000_000)
+    )
+    async with scene(generous) as stage:
+        name = pair("ann", "bob")
+        await stage.done("ann", name, post("first", to="bob"))
+        huge = PostMessage(client_msg_id="huge", content=text("x" * 1_000_000), to="bob")
+        result = await stage.submit("ann", name, huge)
+        assert isinstance(result, Problem)
+        assert result.code == "too_large"
+        last = await stage.done("ann", name, post("last", to="bob"))
+        assert (
+            [row.seq for committed in await stage.history(name) for row in committed.events][-1]
+            == last.seq
+            == 3
+        )
 
 
 async def test_no_answer_leaves_before_its_flush() -> None:
