@@ -8,6 +8,7 @@ from pathlib import Path
 
 import structlog
 
+from eventlog.port import LogUnavailableError
 from eventlog.sqlite_schema import connect_writer
 
 _log = structlog.get_logger(__name__)
@@ -23,9 +24,9 @@ class Checkpointer:
     left to copy.
 
     SQLite before 3.51.3 can damage a file when a checkpoint *begins* on a WAL that is wholly copied already, while a commit of another
-    connection begins that WAL anew (its "WAL-reset bug"). It cannot happen here: a pass begins only after a commit that follows the
-    last pass, so that its WAL is not wholly copied; no commit begins such a WAL anew before a pass has ended; and the writer makes
-    no checkpoint of its own while one is under way.
+    connection begins that WAL anew (its "WAL-reset bug"). It cannot happen here: a pass begins only after a commit that wrote
+    something and that itself began after the last pass had ended, so that the WAL is not wholly copied; no commit begins such a WAL anew
+    before a pass has ended; and the writer makes no checkpoint of its own while one is under way.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,7 +41,7 @@ class Checkpointer:
         return self._pass is not None and not self._pass.done()
 
     def begin(self) -> None:
-        """Start one pass. Only when none is under way, and when the writer has committed since the last one ended."""
+        """Start one pass. Only after a commit that wrote something and began after the last pass had ended."""
         self._pass = self._thread.submit(self._copy)
 
     def wait(self) -> None:
@@ -60,7 +61,7 @@ class Checkpointer:
             if self._db is None:
                 self._db = connect_writer(self._path)
             self._db.execute(CHECKPOINT).fetchone()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, LogUnavailableError) as error:
             # The WAL only stays longer; what the disk has against it, the next flush tells.
             _log.warning(
                 "the log's checkpoint failed", error=getattr(error, "sqlite_errorname", type(error).__name__)

@@ -32,7 +32,8 @@ CHECKPOINT_IDLE_PAGES = 500
 CHECKPOINT_BUSY_PAGES = 4_000
 """WAL pages (estimated) that a busy log gathers before the checkpointer copies them beside the flushes: 8 MB."""
 WAL_PAGES_MAX = 16_000
-"""WAL pages (estimated) at which the writer finishes a checkpoint between two flushes, so that the WAL begins anew: 32 MB."""
+"""WAL pages (estimated) at which the writer finishes a checkpoint between two flushes, so that the WAL begins anew: 32 MB. At twice as
+many it waits for the checkpointer first."""
 FINISH_PAGES_MAX = 1_000
 """How much the checkpointer may leave for that: the flush behind it waits for as long as these take."""
 _PAGES_PER_COMMIT = 3
@@ -58,6 +59,7 @@ class LogWriter:
         documents = [commit for commits in batches.values() for commit in commits]
         if not documents:
             return {shard: ShardOutcome(0) for shard in batches}
+        passing, changes = self.checkpointer.is_running, self._db.total_changes
         try:
             self._roll_back()
             self._db.execute("BEGIN IMMEDIATE")
@@ -69,8 +71,9 @@ class LogWriter:
                 raise LogUnavailableError(_named(error)) from error
             raise
         self._commit()
-        self._count(1 + _PAGES_PER_COMMIT * len(documents))
-        self._bound_wal()
+        if self._db.total_changes > changes:
+            self._count(1 + sum(_PAGES_PER_COMMIT + len(commit.frame) // PAGE_BYTES for commit in documents))
+            self._bound_wal(passing)
         return {shard: _outcome(commits, refusals.get(shard)) for shard, commits in batches.items()}
 
     def _check_dense(self, batches: Mapping[int, Sequence[Commit]]) -> None:
@@ -194,12 +197,18 @@ class LogWriter:
         self._wal_pages += pages
         self._pages_since_pass += pages
 
-    def _bound_wal(self) -> None:
-        """Keep the WAL of a busy log short, holding up as few flushes as possible. Called right after a commit."""
-        if self.checkpointer.is_running:
-            return
+    def _bound_wal(self, passing: bool) -> None:
+        """Keep the WAL of a busy log short, holding up as few flushes as possible. Called right after a commit that wrote something.
+
+        `passing`: a pass was under way before that commit began. It may have copied the commit too, so no other one begins upon it.
+        """
         full = self._wal_pages >= WAL_PAGES_MAX
-        if self._pages_since_pass >= (FINISH_PAGES_MAX if full else CHECKPOINT_BUSY_PAGES):
+        if self._wal_pages >= 2 * WAL_PAGES_MAX:  # Flushes are faster than passes.
+            self.checkpointer.wait()
+            self.checkpoint()
+        elif passing:
+            return
+        elif self._pages_since_pass >= (FINISH_PAGES_MAX if full else CHECKPOINT_BUSY_PAGES):
             self._pages_since_pass = 0
             self.passes += 1
             self.checkpointer.begin()

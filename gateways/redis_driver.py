@@ -45,15 +45,19 @@ class FastStore:
     async def open(cls, url: str, prefix: str) -> FastStore:
         """Connect and look at the version. Raises FastStoreUnavailableError, with what to do."""
         try:
-            client = redis.Redis.from_url(
+            pool = redis.BlockingConnectionPool.from_url(
                 url,
+                timeout=TIMEOUT_S,
                 socket_timeout=TIMEOUT_S,
                 socket_connect_timeout=TIMEOUT_S,
                 max_connections=CONNECTIONS_MAX,
                 retry=Retry(NoBackoff(), 0),
             )
-        except ValueError as error:
-            raise FastStoreUnavailableError(f"redis_url is no address of a Redis: {error}") from error
+        except ValueError:  # Its words may quote a part of the password.
+            raise FastStoreUnavailableError(
+                "redis_url is no address of a Redis, such as redis://host:6379/0"
+            ) from None
+        client = redis.Redis.from_pool(pool)
         store = cls(client, prefix)
         try:
             info = await client.info("server")

@@ -109,10 +109,12 @@ class RedisPresence:
     async def close(self) -> None:
         """Take this gateway's users offline and end the tasks. Idempotent."""
         await self._tasks.close()
-        users = self._live.users()
+        users = dict.fromkeys((*self._live.users(), *self._pending))
         self._live = LiveSockets()
+        self._pending.clear()
         try:
-            await self._set(users)
+            for user in await self._set(list(users)):
+                await self._store.ring(CHANNEL, "/".join(user))
         except FastStoreUnavailableError as error:
             self._failed(error)
 

@@ -20,6 +20,6 @@ def milliseconds_of(text: str) -> int:
     if _TIME.fullmatch(text) is None:
         raise ValueError("must be an RFC 3339 time")
     parsed = datetime.fromisoformat(text.upper())
-    if not 1970 <= parsed.year < _YEAR_MAX:
+    if not 1970 <= parsed.year < _YEAR_MAX or parsed.timestamp() < 0:
         raise ValueError("must be a time between 1970 and 9000")
     return int(parsed.timestamp()) * 1000 + parsed.microsecond // 1000

@@ -111,15 +111,18 @@ async def open_process(settings: Settings) -> AsyncIterator[Process]:
 class _Following:
     """A bus of everybody's commits, from the heads at its beginning on, and how far it has come."""
 
-    def __init__(self, heads: Mapping[int, Head]) -> None:
+    def __init__(self, heads: Mapping[int, Head], take_heads: Callable[[Mapping[int, int]], None]) -> None:
         self.bus = Bus()
         self._positions = {shard: head.position for shard, head in heads.items()}
+        self._take_heads = take_heads
+        take_heads(self._positions)
 
     def publish(self, batch: Sequence[Committed]) -> None:
-        """Hand on; each shard's in position order."""
+        """Hand on, each shard's in position order; whoever reads afterwards waits until the views hold it too."""
+        reached = {committed.commit.shard: committed.commit.position for committed in batch}
+        self._take_heads(reached)
         self.bus.publish(batch)
-        for committed in batch:
-            self._positions[committed.commit.shard] = committed.commit.position
+        self._positions.update(reached)
 
     async def positions(self, shards: Collection[int]) -> Mapping[int, int]:
         """Where a feed has to go on, also after it failed."""
@@ -160,7 +163,7 @@ class _Opening:
             await self._command_server(desk)
         if self._roles & {Role.GATEWAY, Role.JOBS}:
             # Told before anybody follows, so that nothing lies between what was read at the start and what comes.
-            following = _Following(await self._stores.log.heads())
+            following = _Following(await self._stores.log.heads(), commands.take_heads)
             if Role.JOBS in self._roles:
                 await self._jobs(following.bus, commands)
             faces = await self._faces(following.bus, commands, views, node)
@@ -331,16 +334,17 @@ class _Opening:
         shared = self._shared
         tasks = TaskOwner("hurry", 1)
         self._stack.push_async_callback(tasks.close)
-        wanted: list[bool] = []
+        lazy_too = asyncio.Event()
 
         async def ring() -> None:
             await asyncio.sleep(HURRY_PAUSE_S)
-            lazy = any(wanted)
-            wanted.clear()
-            await shared.ring(HURRY_CHANNEL, _LAZY if lazy else _PROMPT)
+            text = _LAZY if lazy_too.is_set() else _PROMPT
+            lazy_too.clear()
+            await shared.ring(HURRY_CHANNEL, text)
 
         def hurry(lazy: bool) -> None:
-            wanted.append(lazy)
+            if lazy:
+                lazy_too.set()
             if not tasks.full:
                 tasks.start(ring())
 

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from domain.errors import Problem
 from eventlog.port import Log
-from projections.reading import Source
+from projections.reading import Reads, Source
 from projections.shelf import FIRST_VERSION, ViewShelf
 from projections.store import ViewStore, ViewUnavailableError
 from projections.views import READ_MODELS, ReadSide, ViewsSettings
@@ -56,6 +56,8 @@ class ViewsElsewhere(ReadSide):
         self._opened = dict(opened)
         self._retired: list[ViewStore] = []
         self._looks = looks
+        self._looking = Reads(threads=1)
+        """Apart from readers, however many wait."""
         self._positions: Positions = {}
         self._failing = False
         self._waiting = 0
@@ -88,6 +90,7 @@ class ViewsElsewhere(ReadSide):
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+            await self._looking.close()
             await self._reads.close()
             for store in (*self._retired, *(store for _, store in self._opened.values())):
                 store.close()
@@ -150,9 +153,9 @@ class ViewsElsewhere(ReadSide):
             try:
                 await self._look()
                 self._failing = False
-            except ViewUnavailableError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, who waits is told and it is tried again
                 if not self._failing:
-                    _log.warning("the views cannot be read", error=str(error))
+                    _log.warning("the views cannot be read", error=f"{type(error).__name__}: {error}")
                 self._failing = True
             looked, self._looked = self._looked, asyncio.Event()
             looked.set()
@@ -178,7 +181,7 @@ class ViewsElsewhere(ReadSide):
             stores = {**self._opened, **changed}
             return changed, {name: store.positions() for name, (_, store) in stores.items()}
 
-        changed, positions = await self._reads.run(look)
+        changed, positions = await self._looking.run(look)
         for name, opened in changed.items():
             self._retired.append(self._opened[name][1])
             self._opened[name] = opened

@@ -242,6 +242,49 @@ def test_checkpoints_beside_flushes_lose_nothing(tmp_path: Path, monkeypatch: py
     again.close()
 
 
+def test_no_pass_begins_upon_a_wal_that_is_wholly_copied(
+    breaking: tuple[Breaking, LogWriter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is where SQLite's WAL-reset bug lies in wait: a commit that writes nothing does not change it."""
+    monkeypatch.setattr(sqlite_writer, "CHECKPOINT_BUSY_PAGES", 1)
+    _, writer = breaking
+    commits = ShardMaker(1).batch(3)
+    writer.append({1: commits})
+    writer.checkpointer.wait()
+    writer.checkpoint()
+    passes = writer.passes
+    for _ in range(5):
+        assert writer.append({1: commits}) == {1: ShardOutcome(3)}
+    assert writer.passes == passes
+
+
+def test_a_pass_that_a_commit_overlaps_is_followed_by_none(
+    breaking: tuple[Breaking, LogWriter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_writer, "CHECKPOINT_BUSY_PAGES", 1)
+    _, writer = breaking
+    states = iter([True, False])
+    monkeypatch.setattr(Checkpointer, "is_running", property(lambda _: next(states)))
+    maker = ShardMaker(1)
+    writer.append({1: maker.batch(2)})
+    assert writer.passes == 0
+    writer.append({1: maker.batch(2)})
+    assert writer.passes == 1
+
+
+def test_flushes_that_are_faster_than_passes_wait_for_one(
+    breaking: tuple[Breaking, LogWriter], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_writer, "WAL_PAGES_MAX", 200)
+    monkeypatch.setattr(Checkpointer, "is_running", property(lambda _: True))
+    _, writer = breaking
+    maker = ShardMaker(1)
+    for _ in range(60):
+        writer.append({1: [maker.make(text="x" * 9_000) for _ in range(10)]})
+    assert writer.passes == 0
+    assert (tmp_path / "log.db-wal").stat().st_size < 3 * 200 * PAGE_BYTES
+
+
 def test_a_checkpoint_that_fails_is_made_later(breaking: tuple[Breaking, LogWriter], tmp_path: Path) -> None:
     _, writer = breaking
     elsewhere = Checkpointer(tmp_path / "no folder" / "log.db")
