@@ -235,7 +235,7 @@ const HAPPENINGS = {
   panel: (state, { panel }) => ({ ...state, panel: state.panel === panel ? null : panel }),
   dialog: (state, { dialog }) => ({ ...state, dialog }),
   page_loading: (state, { id }) =>
-    withTimeline(state, id, { ...timelineOf(state, id), loading: true, error: null }),
+    withTimeline(state, id, { ...timelineOf(state, id), loading: true, error: null, meanwhile: [] }),
   page_loaded: pageLoaded,
   page_failed: (state, { id, detail }) =>
     withTimeline(state, id, { ...timelineOf(state, id), loading: false, error: detail }),

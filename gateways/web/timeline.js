@@ -2,6 +2,8 @@
 
 /** Rows kept in memory for one conversation; beyond it the far end is dropped and fetched again when wanted. */
 export const WINDOW_ROWS_MAX = 600;
+/** Events kept that come while a page is fetched; beyond it the page must be fetched again to show them. */
+const MEANWHILE_MAX = 1000;
 /** People named beside a reaction; the count goes on above it. */
 export const REACTION_USERS_SHOWN = 10;
 
@@ -40,6 +42,7 @@ export const EMPTY_TIMELINE = Object.freeze({
   has_older: true,
   has_newer: false,
   epoch: 0,
+  meanwhile: [],
 });
 
 const ascending = (a, b) => a - b;
@@ -76,8 +79,12 @@ export function withPage(timeline, { place, rows, notices = [], has_older, has_n
     has_older: place === "newer" ? timeline.has_older : has_older,
     has_newer: place === "older" ? timeline.has_newer : has_newer,
     epoch: fresh ? timeline.epoch + 1 : timeline.epoch,
+    meanwhile: [],
   };
-  return bounded(next, place === "older" ? "newest" : "oldest");
+  const whole = bounded(next, place === "older" ? "newest" : "oldest");
+  return timeline.meanwhile
+    .filter(({ event }) => fresh || (place === "newer" && event.type === "message_posted"))
+    .reduce((known, { event, me }) => withEvent(known, event, me), whole);
 }
 
 /** Cuts the window to its bound, dropping rows at the end that is farther from the reader. */
@@ -104,6 +111,9 @@ export function rowOfPosted(event) {
 
 /** Applies one event of the conversation. An event that is already in the rows changes nothing. */
 export function withEvent(timeline, event, me) {
+  if (timeline.loading && timeline.meanwhile.length < MEANWHILE_MAX) {
+    timeline = { ...timeline, meanwhile: [...timeline.meanwhile, { event, me }] };
+  }
   if (!timeline.loaded) return timeline;
   const { type, seq, data } = event;
   if (type === "message_posted") return appended(timeline, "rows", rowOfPosted(event));

@@ -362,6 +362,17 @@ describe("the page", () => {
     assert.equal(run(...toasts).toasts.length, TOASTS_MAX);
   });
 
+  it("keeps what comes while a page is fetched that was cut before it", () => {
+    const fetched = { place: "replace", rows: [], notices: [], has_older: false, has_newer: false };
+    const state = run(
+      { type: "page_loading", id: "c1" },
+      post(7, "bo", "late"),
+      { type: "page_loaded", id: "c1", page: fetched },
+    );
+    assert.deepEqual(state.timelines.c1.order, [7]);
+    assert.deepEqual(state.timelines.c1.meanwhile, []);
+  });
+
   it("refuses a happening that it does not know", () => {
     assert.throws(() => reduce(INITIAL, { type: "nonsense" }));
   });
