@@ -113,8 +113,7 @@ class RedisPresence:
         self._live = LiveSockets()
         self._pending.clear()
         try:
-            for user in await self._set(list(users)):
-                await self._store.ring(CHANNEL, "/".join(user))
+            await self._tell(list(users))
         except FastStoreUnavailableError as error:
             self._failed(error)
 
@@ -164,6 +163,11 @@ class RedisPresence:
         answers = await self._store.run(_SET, calls)
         return [user for user, changed in zip(users, answers, strict=True) if changed]
 
+    async def _tell(self, users: Sequence[User]) -> None:
+        """Write how they stand, and ring for those of whom that was news."""
+        for user in await self._set(users):
+            await self._store.ring(CHANNEL, "/".join(user))
+
     async def _tell_for_ever(self) -> None:
         while True:
             await self._work.wait()
@@ -171,8 +175,7 @@ class RedisPresence:
             users = list(self._pending)
             self._pending.clear()
             try:
-                for user in await self._set(users):
-                    await self._store.ring(CHANNEL, "/".join(user))
+                await self._tell(users)
                 self._away = False
             except FastStoreUnavailableError as error:
                 self._failed(error)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,3 +103,16 @@ class FolderLock:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+@contextmanager
+def held_folder(root: Path) -> Iterator[DataFolder]:
+    """The folder, made if absent and this process's alone meanwhile. Raises FolderInUseError, FolderUnusableError."""
+    folder = DataFolder(root)
+    folder.prepare()
+    lock = FolderLock(folder)
+    lock.acquire()
+    try:
+        yield folder
+    finally:
+        lock.release()

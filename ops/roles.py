@@ -27,7 +27,7 @@ from domain.aggregates import EVENT_CLASSES
 from eventlog.bus import Bus
 from eventlog.codec import EventCodec
 from eventlog.feed import Feed, FeedSettings, Positions
-from eventlog.record import Commit, Committed, Head
+from eventlog.record import Committed, Head
 from eventlog.registry import Registry
 from eventlog.relay import Relay, RelaySettings
 from eventlog.sealing import PlainSealing
@@ -39,7 +39,7 @@ from gateways.rpc.settings import RpcSettings
 from ops.carrier_metrics import FeedCollector, RelayCollector
 from ops.cluster import cluster_stores
 from ops.faces import Faces, Ground, now_ms, open_faces, server_key
-from ops.folder import DataFolder, FolderLock
+from ops.folder import held_folder
 from ops.interpreter import interpreter_for_serving
 from ops.older import OlderFromViews
 from ops.settings import Settings, SettingsError
@@ -68,13 +68,8 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Process:
-    """Open. `faces` is there for gateways, `node` for owners."""
+    """Open. `faces` is there for gateways."""
 
-    settings: Settings
-    roles: frozenset[Role]
-    stores: Stores
-    views: ReadSide
-    node: Node | None
     faces: Faces | None
     registry: CollectorRegistry
 
@@ -97,11 +92,7 @@ async def open_process(settings: Settings) -> AsyncIterator[Process]:
     """
     roles = roles_of(settings)
     async with AsyncExitStack() as stack:
-        folder = DataFolder(settings.data)
-        folder.prepare()
-        lock = FolderLock(folder)
-        lock.acquire()
-        stack.callback(lock.release)
+        stack.enter_context(held_folder(settings.data))
         stores = await stack.enter_async_context(cluster_stores(settings))
         process = await _Opening(settings, roles, stores, stack).run()
         with interpreter_for_serving():
@@ -141,6 +132,7 @@ class _Opening:
         self._stack = stack
         self._codec = EventCodec(Registry(EVENT_CLASSES), PlainSealing())
         self._name = settings.node_name
+        self._identity = Identity(self._name, stores.log.log_id, stores.log.shard_count)
         rows = [NodeShards(row.node, row.address, row.shards) for row in settings.cluster.owners]
         if not rows:
             raise SettingsError(
@@ -170,15 +162,7 @@ class _Opening:
             self._feed("faces", following.publish, following.positions)
         else:
             faces = None
-        return Process(
-            settings=self._settings,
-            roles=self._roles,
-            stores=self._stores,
-            views=views,
-            node=node,
-            faces=faces,
-            registry=self._registry,
-        )
+        return Process(faces=faces, registry=self._registry)
 
     async def _relay(self) -> None:
         if Role.RELAY not in self._roles:
@@ -200,8 +184,7 @@ class _Opening:
     async def _views(self) -> ReadSide:
         stores = self._stores
         if Role.PROJECTOR not in self._roles:
-            hurry = await self._hurrying()
-            views = await ViewsElsewhere.open(stores.shelf, stores.log, self._known_heads, hurry)
+            views = await ViewsElsewhere.open(stores.shelf, stores.log, self._known_heads, self._hurrying())
             self._stack.push_async_callback(views.close)
             return views
         bus = Bus()
@@ -214,7 +197,7 @@ class _Opening:
             return {shard: held.get(shard, 0) for shard in shards}
 
         self._feed("views", bus.publish, positions)
-        await self._hearing(written)
+        self._hearing(written)
         return written
 
     async def _owner(self, views: ReadSide) -> tuple[Node | None, Desk | None]:
@@ -242,9 +225,8 @@ class _Opening:
         return node, desk
 
     async def _router(self, desk: Desk | None) -> Router:
-        identity = Identity(self._name, self._stores.log.log_id, self._stores.log.shard_count)
         face = Face(
-            identity=identity,
+            identity=self._identity,
             incarnation=new_incarnation(),
             secret=self._secret,
             codec=self._codec,
@@ -275,7 +257,7 @@ class _Opening:
         server = CommandServer(
             desk=desk,
             bus=self._own_commits,
-            identity=Identity(self._name, self._stores.log.log_id, self._stores.log.shard_count),
+            identity=self._identity,
             secret=self._secret,
             settings=RpcSettings(),
         )
@@ -313,7 +295,7 @@ class _Opening:
             carrier.source(),
             carrier.partitions,
             positions=positions,
-            decode=self._decode,
+            decode=self._codec.decode,
             handler=handler,
             settings=FeedSettings(from_log=True),
         )
@@ -321,15 +303,12 @@ class _Opening:
         feed.start()
         self._stack.push_async_callback(feed.close)
 
-    def _decode(self, commit: Commit) -> Committed:
-        return self._codec.decode(commit)
-
     def _known_heads(self) -> Mapping[int, int]:
         return {} if self._commands is None else self._commands.head_positions()
 
     # --- bells to the projectors -----------------------------------------------------------------------------------------------------
 
-    async def _hurrying(self) -> Callable[[bool], None]:
+    def _hurrying(self) -> Callable[[bool], None]:
         """What tells the projectors that somebody waits here."""
         shared = self._shared
         tasks = TaskOwner("hurry", 1)
@@ -350,13 +329,10 @@ class _Opening:
 
         return hurry
 
-    async def _hearing(self, views: Views) -> None:
+    def _hearing(self, views: Views) -> None:
         tasks = TaskOwner("hurry", 1)
         self._stack.push_async_callback(tasks.close)
-        tasks.start(self._hear(views))
-
-    async def _hear(self, views: Views) -> None:
-        await self._shared.hear(HURRY_CHANNEL, lambda text: views.runner.hurry(lazy=text == _LAZY))
+        tasks.start(self._shared.hear(HURRY_CHANNEL, lambda text: views.runner.hurry(lazy=text == _LAZY)))
 
     @property
     def _carrier(self) -> Carrier:

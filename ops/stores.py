@@ -4,9 +4,10 @@ the same.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from commands.reactions import Checkpoint
 from eventlog.carrier import Sender, Source
@@ -42,7 +43,7 @@ class Shared:
     share: Share
     ring: Callable[[str, str], Awaitable[None]]
     """(channel, text); never raises."""
-    hear: Callable[[str, Callable[[str], None]], Awaitable[None]]
+    hear: Callable[[str, Callable[[str], None]], Coroutine[Any, Any, None]]
     """Calls back for each text of a channel, for ever."""
 
 

@@ -21,7 +21,7 @@ from eventlog.relay import Relay
 from eventlog.sealing import PlainSealing
 from ops.carrier_metrics import RelayCollector
 from ops.faces import Faces, Ground, now_ms, open_faces, server_key
-from ops.folder import DataFolder, FolderLock
+from ops.folder import DataFolder, held_folder
 from ops.interpreter import interpreter_for_serving
 from ops.older import OlderFromViews
 from ops.settings import Settings
@@ -61,11 +61,7 @@ async def open_server(settings: Settings) -> AsyncIterator[Server]:
     what `embedded_stores` and `cluster_stores` raise.
     """
     async with AsyncExitStack() as stack:
-        folder = DataFolder(settings.data)
-        folder.prepare()
-        lock = FolderLock(folder)
-        lock.acquire()
-        stack.callback(lock.release)
+        folder = stack.enter_context(held_folder(settings.data))
         stores = await stack.enter_async_context(_stores(settings, folder))
         server = await _open(settings, folder, stores, stack)
         with interpreter_for_serving():

@@ -117,7 +117,7 @@ class Runner:
         self._wake.set()
 
     def hurry(self, *, lazy: bool) -> None:
-        """Somebody waits elsewhere: as `kick`, and with `lazy` the lazy projections too."""
+        """Somebody waits: as `kick`, and with `lazy` the lazy projections too."""
         self._lazy_wanted = self._lazy_wanted or lazy
         self.kick()
 
@@ -135,8 +135,7 @@ class Runner:
         waiter = (dict(positions), awaited, future)
         self._waiters.append(waiter)
         self._look_for(positions)
-        self._lazy_wanted = self._lazy_wanted or any(projection.lazy for projection in awaited)
-        self.kick()
+        self.hurry(lazy=any(projection.lazy for projection in awaited))
         try:
             async with asyncio.timeout(timeout_s):
                 await future
