@@ -175,7 +175,7 @@ class Router(CommandPort):
         except Problem as problem:
             heard(problem)
         except Exception as error:  # noqa: BLE001 - whatever broke before it was sent, nobody may wait for ever
-            _log.error("command cannot be sent", node=place.node, error=type(error).__name__)
+            _log.error("command cannot be sent", owner=place.node, error=type(error).__name__)
             heard(_FAILED)
 
     def _send_here(self, call: Call, heard: Done) -> None:

@@ -120,7 +120,7 @@ class Settings(BaseSettings):
     registration_open: bool = Field(True, description="Whether anybody may register.")
     rate_limit: str = Field("on", description="`off` lets everything pass; for load tests.")
     log_level: str = Field("info", description="debug, info, warning or error.")
-    log_format: str = Field("console", description="console or json.")
+    log_format: str = Field("auto", description="console, json, or auto: console at a terminal, else json.")
     shards: int = Field(
         64, ge=1, le=4_096, description="Number of shards; fixed when the data folder is made."
     )

@@ -227,7 +227,7 @@ class RpcPeer(Peer):
 
     def _failed(self, reason: str) -> None:
         if reason != self.problem:
-            _log.warning("no link to an owner", node=self.node, address=self.address, reason=reason)
+            _log.warning("no link to an owner", owner=self.node, address=self.address, reason=reason)
         self.problem = reason
 
     async def _connected(self, channel: grpc.aio.Channel) -> Stream | None:
@@ -269,7 +269,7 @@ class RpcPeer(Peer):
         self.up = True
         self.problem = None
         self.counters.links += 1
-        _log.info("link to an owner", node=self.node, address=self.address)
+        _log.info("link to an owner", owner=self.node, address=self.address)
         reason = "the owner hung up"
         async with asyncio.TaskGroup() as group:
             writer = group.create_task(self._write(stream))

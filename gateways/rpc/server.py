@@ -148,7 +148,7 @@ class CommandServer:
             link.close()
             del self._links[link]
         if reason is not None:
-            _log.warning("link ended", node=link.node, reason=reason)
+            _log.warning("link ended", peer=link.node, reason=reason)
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, reason)
 
     def _log_refusal(self, peer: str, reason: str) -> None:

@@ -28,7 +28,7 @@ def serve_command(
         int | None, typer.Option(min=0, max=65_535, help="Port of /metrics; absent: closed.")
     ] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
-    log_format: Annotated[str | None, typer.Option(help="console or json.")] = None,
+    log_format: Annotated[str | None, typer.Option(help="auto, console or json.")] = None,
     shards: Annotated[
         int | None, typer.Option(min=1, max=4_096, help="Shards of a new data folder; fixed from then on.")
     ] = None,
@@ -62,12 +62,13 @@ def serve_command(
         "roles": None if roles is None else tuple(roles.split(",")),
     }
     settings = settings_of(config, **flags)
-    from ops.logs import set_up_logs
+    from ops.logs import catch_what_nobody_caught, set_up_logs
 
     try:
-        set_up_logs(settings.log_level, settings.log_format)
+        set_up_logs(settings.log_level, settings.log_format, node=settings.node_name, roles=settings.roles)
     except ValueError as error:
         raise CommandError(str(error), WRONG_USE) from None
+    catch_what_nobody_caught()
     if settings.roles:
         _serve_roles(settings)
     else:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import json
 import logging
+import sys
+import threading
+import warnings
 from collections.abc import Iterator
 
 import pytest
 import structlog
 
-from ops.logs import MASK, VALUE_LENGTH_MAX, set_up_logs
+from ops.logs import MASK, VALUE_LENGTH_MAX, catch_what_nobody_caught, set_up_logs
 
 NAMES = ("password", "refresh_token", "app_secret", "body", "Authorization")
 
@@ -86,3 +89,46 @@ def test_a_failure_keeps_its_trace(stream: io.StringIO) -> None:
 def test_unknown_words_are_refused(level: str, style: str) -> None:
     with pytest.raises(ValueError, match="must be one of"):
         set_up_logs(level, style, io.StringIO())
+
+
+def test_each_line_says_of_which_process_it_is(stream: io.StringIO) -> None:
+    set_up_logs("info", "json", stream, node="owner-1", roles=("relay", "owner"))
+    structlog.get_logger().info("listening")
+    logging.getLogger("uvicorn.error").error("from a library")
+    assert [(line["node"], line["roles"]) for line in lines(stream)] == [("owner-1", "owner,relay")] * 2
+
+
+def test_auto_is_json_where_nobody_looks(stream: io.StringIO) -> None:
+    set_up_logs("info", "auto", stream, node="embedded")
+    structlog.get_logger().info("listening")
+    assert lines(stream)[0]["roles"] == "all"
+
+
+def test_what_nobody_caught_is_logged_like_the_rest(
+    stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, name in ((sys, "excepthook"), (threading, "excepthook"), (warnings, "showwarning")):
+        monkeypatch.setattr(module, name, getattr(module, name))
+    monkeypatch.setenv("GRPC_VERBOSITY", "NONE")
+    set_up_logs("info", "json", stream, node="n")
+    catch_what_nobody_caught()
+    try:
+        raise KeyError("k")
+    except KeyError as error:
+        sys.excepthook(KeyError, error, None)
+    thread = threading.Thread(target=lambda: [][1], name="t1")
+    thread.start()
+    thread.join()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        logging.captureWarnings(capture=True)
+        warnings.warn("old", UserWarning, stacklevel=1)
+    logging.captureWarnings(capture=False)
+    failed, of_thread, warned = lines(stream)
+    assert (failed["event"], failed["error"]) == ("process failed", "KeyError")
+    assert (of_thread["event"], of_thread["thread"], of_thread["error"]) == (
+        "thread failed",
+        "t1",
+        "IndexError",
+    )
+    assert "UserWarning: old" in str(warned["event"])
