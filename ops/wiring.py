@@ -20,12 +20,12 @@ from eventlog.registry import Registry
 from eventlog.relay import Relay
 from eventlog.sealing import PlainSealing
 from ops.carrier_metrics import RelayCollector
-from ops.faces import Faces, Ground, now_ms, open_faces, server_key
+from ops.faces import Faces, Ground, open_faces
 from ops.folder import DataFolder, held_folder
 from ops.interpreter import interpreter_for_serving
-from ops.older import OlderFromViews
 from ops.settings import Settings
 from ops.stores import Stores, embedded_stores
+from ops.writing import open_desk, open_node
 from projections.runner import RunnerSettings
 from projections.views import Views, ViewsSettings
 
@@ -88,13 +88,8 @@ async def _open(settings: Settings, folder: DataFolder, stores: Stores, stack: A
     runner = RunnerSettings(linger_ms=int(settings.linger_ms))
     views = await Views.open(stores.shelf, log, bus, codec, ViewsSettings(runner=runner))
     stack.push_async_callback(views.close)
-    node = Node(
-        log, codec, bus, now_ms, settings.node_settings(), name=settings.node_name, snapshots=stores.snapshots
-    )
-    await node.open()
-    stack.push_async_callback(node.close)
-    desk = Desk(node, await server_key(stores.secrets, "payload"), OlderFromViews(node, views))
-    stack.push_async_callback(desk.close)
+    node = await open_node(settings, stores, codec, bus, stack)
+    desk = await open_desk(node, stores, views, stack)
     reactions = Reactions(log, codec, bus, desk, stores.reactions)
     await reactions.start()
     stack.push_async_callback(reactions.close)

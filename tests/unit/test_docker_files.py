@@ -16,7 +16,7 @@ import yaml
 from commands.ownership import NodeShards, ownership_of
 from docker.local.folders import ROOT
 from docker.local.provision import KAFKA_VERSION, MONGODB_VERSION
-from ops.roles import Role
+from ops.roles.role import Role
 from ops.settings import ClusterModel, Settings
 
 DOCKER = ROOT / "docker"

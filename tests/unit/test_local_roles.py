@@ -7,7 +7,7 @@ from pathlib import Path
 
 from commands.ownership import NodeShards, ownership_of
 from docker.local.roles import SHARDS, environment_of, processes
-from ops.roles import Role
+from ops.roles.role import Role
 from ops.settings import ClusterModel, Settings
 
 ADDRESSES = {

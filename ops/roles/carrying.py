@@ -1,0 +1,73 @@
+"""The record between processes: the relay to Kafka, and feeds from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from eventlog.bus import Bus
+from eventlog.feed import Feed, FeedSettings, Positions
+from eventlog.record import Committed, Head
+from eventlog.relay import Relay, RelaySettings
+from ops.carrier_metrics import FeedCollector, RelayCollector
+from ops.roles.role import Role
+from ops.roles.site import Site
+
+RELAY_LOOK_MS = 20
+"""How often a relay without an owner in its process looks for new commits."""
+
+
+async def open_relay(site: Site) -> None:
+    """Carry commits to Kafka: those of the owner in this process, else everybody's."""
+    carrier = site.carrier
+    beside_owner = Role.OWNER in site.roles
+    relay = Relay(
+        site.stores.log,
+        carrier.sender,
+        carrier.checkpoint,
+        bus=site.own_commits if beside_owner else None,
+        shards=site.own_shards if beside_owner else None,
+        settings=RelaySettings() if beside_owner else RelaySettings(look_ms=RELAY_LOOK_MS),
+    )
+    RelayCollector(site.registry, relay)
+    await relay.start()
+    site.stack.push_async_callback(relay.close)
+
+
+def open_feed(
+    site: Site, name: str, handler: Callable[[Sequence[Committed]], None], positions: Positions
+) -> None:
+    """Have everybody's commits handed over, behind `positions`."""
+    carrier = site.carrier
+    feed: Feed[Committed] = Feed(
+        site.stores.log,
+        carrier.source(),
+        carrier.partitions,
+        positions=positions,
+        decode=site.codec.decode,
+        handler=handler,
+        settings=FeedSettings(from_log=True),
+    )
+    FeedCollector(site.registry, name, feed)
+    feed.start()
+    site.stack.push_async_callback(feed.close)
+
+
+class Following:
+    """A bus of everybody's commits, from the heads at its beginning on, and how far it has come."""
+
+    def __init__(self, heads: Mapping[int, Head], take_heads: Callable[[Mapping[int, int]], None]) -> None:
+        self.bus = Bus()
+        self._positions = {shard: head.position for shard, head in heads.items()}
+        self._take_heads = take_heads
+        take_heads(self._positions)
+
+    def publish(self, batch: Sequence[Committed]) -> None:
+        """Hand on, each shard's in position order; whoever reads afterwards waits until the views hold it too."""
+        reached = {committed.commit.shard: committed.commit.position for committed in batch}
+        self._take_heads(reached)
+        self.bus.publish(batch)
+        self._positions.update(reached)
+
+    async def positions(self, shards: Collection[int]) -> Mapping[int, int]:
+        """Where a feed has to go on, also after it failed."""
+        return {shard: self._positions.get(shard, 0) for shard in shards}

@@ -1,0 +1,69 @@
+"""What all roles of one process stand on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from functools import cached_property
+
+from prometheus_client import CollectorRegistry
+
+from commands.ownership import NodeShards, StaticOwnership
+from domain.aggregates import EVENT_CLASSES
+from eventlog.bus import Bus
+from eventlog.codec import EventCodec
+from eventlog.registry import Registry
+from eventlog.sealing import PlainSealing
+from gateways.rpc.handshake import Identity
+from ops.roles.role import Role
+from ops.settings import Settings, SettingsError
+from ops.stores import Carrier, Shared, Stores
+
+
+class Site:
+    """Of one process. What is opened upon it is closed by `stack`, in the opposite order. Raises SettingsError, OwnershipError."""
+
+    def __init__(
+        self, settings: Settings, roles: frozenset[Role], stores: Stores, stack: AsyncExitStack
+    ) -> None:
+        rows = [NodeShards(row.node, row.address, row.shards) for row in settings.cluster.owners]
+        if not rows:
+            raise SettingsError(
+                "roles need cluster.owners: which node owns which shards, and where it listens"
+            )
+        self.settings = settings
+        self.roles = roles
+        self.stores = stores
+        self.stack = stack
+        self.codec = EventCodec(Registry(EVENT_CLASSES), PlainSealing())
+        self.name = settings.node_name
+        self.identity = Identity(self.name, stores.log.log_id, stores.log.shard_count)
+        self.ownership = StaticOwnership(lambda: rows, stores.log.shard_count)
+        self.registry = CollectorRegistry()
+        self.own_commits = Bus()
+        """What this process's own node wrote."""
+
+    @cached_property
+    def own_shards(self) -> Sequence[int]:
+        """The shards that this node is to own."""
+        return self.ownership.current().shards_of(self.name)
+
+    @property
+    def carrier(self) -> Carrier:
+        """Kafka."""
+        assert self.stores.carrier is not None
+        return self.stores.carrier
+
+    @property
+    def shared(self) -> Shared:
+        """Redis."""
+        assert self.stores.shared is not None
+        return self.stores.shared
+
+    @property
+    def secret(self) -> bytes:
+        """By which nodes know each other. Raises SettingsError."""
+        secret = self.settings.cluster.secret
+        if secret is None:
+            raise SettingsError("roles need cluster.secret, the same for all processes of the cluster")
+        return secret.encode()
