@@ -160,7 +160,7 @@ async def serve_roles(settings: Settings, started: Callable[[str | None, str | N
 
     Raises AddressInUseError and what `open_process` raises.
     """
-    from ops.roles import open_process  # noqa: PLC0415 - the embedded server needs none of what this needs
+    from ops.roles.process import open_process  # noqa: PLC0415 - the embedded server needs none of what this needs
 
     async with AsyncExitStack() as stack:
         process = await stack.enter_async_context(open_process(settings))
