@@ -18,7 +18,7 @@ SLOW := slow or e2e or crash or services
 
 .PHONY: help
 help: ## List these words.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: install
 install: $(STAMP) ## Build .venv from requirements.lock (done again only when that changed).
@@ -80,6 +80,10 @@ format: install ## Format, and mend what can be mended by itself.
 .PHONY: bench
 bench: install ## Measure; every figure beside a reference from the same run (`ARGS=NAME` for one).
 	@$(BIN)/minutebook bench $(or $(ARGS),--all)
+
+.PHONY: bench-cluster
+bench-cluster: install ## Measure the cluster on real MongoDB, Kafka and Redis, everything once, beside references.
+	@for name in cluster mongo_append mongo_views relay command_stream; do $(BIN)/minutebook bench $$name; done
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
   --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(ARGS)

@@ -1,7 +1,9 @@
-"""The reference of the direct messages: our raw socket layer, an SQLite table, one paced flush, and nothing else.
+"""The reference of the direct messages: our raw socket layer, an SQLite table (or a collection of MongoDB), one paced flush, and nothing
+else.
 
 No identity, no validation, no aggregates, no views: what is left is receiving, one durable insert a message, and three frames out.
-Prints its port; a user's token is his number, and his peer's is the number with the last bit turned.
+Prints its port; a user's token is his number, and his peer's is the number with the last bit turned. Its arguments: the path of an SQLite
+database, or the URI of a MongoDB and the name of a database there.
 """
 
 from __future__ import annotations
@@ -11,11 +13,14 @@ import json
 import os
 import sqlite3
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
 
 import msgspec
 import uvicorn
 import uvloop
+from pymongo import AsyncMongoClient
 
 from gateways.socket.handshake import Handshake
 from gateways.socket.port import SocketLimits
@@ -33,18 +38,65 @@ class _Frame(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(_Frame).decode
+Row = tuple[str, bytes]
+"""A message's key and its content."""
 
 
-class Messenger:
-    """Everybody's sockets, the table and the flush."""
+class Store(Protocol):
+    """Where messages are kept."""
+
+    async def open(self) -> None:
+        """Connect."""
+
+    async def insert(self, rows: Sequence[Row]) -> None:
+        """Durable when it returns."""
+
+
+class SqliteStore:
+    """A table."""
 
     def __init__(self, path: str) -> None:
-        self.people: dict[int, WebSocket] = {}
         self._thread = ThreadPoolExecutor(1)
         self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = FULL")
         self._database.execute("CREATE TABLE messages (id INTEGER PRIMARY KEY, key TEXT UNIQUE, body BLOB)")
+
+    async def open(self) -> None:
+        """It is."""
+
+    async def insert(self, rows: Sequence[Row]) -> None:
+        """One transaction, on a thread."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._insert, rows)
+
+    def _insert(self, rows: Sequence[Row]) -> None:
+        self._database.execute("BEGIN IMMEDIATE")
+        self._database.executemany("INSERT INTO messages (key, body) VALUES (?, ?)", rows)
+        self._database.execute("COMMIT")
+
+
+class MongoStore:
+    """A collection."""
+
+    def __init__(self, uri: str, database: str) -> None:
+        client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(uri, w="majority", journal=True)
+        self._collection = client[database]["commits"]
+
+    async def open(self) -> None:
+        """With the unique index that the table has."""
+        await self._collection.create_index("key", unique=True)
+
+    async def insert(self, rows: Sequence[Row]) -> None:
+        """One ordered insert, journaled by a majority."""
+        await self._collection.insert_many([{"key": key, "body": body} for key, body in rows])
+
+
+class Messenger:
+    """Everybody's sockets, the table and the flush."""
+
+    def __init__(self, store: Store) -> None:
+        self.people: dict[int, WebSocket] = {}
+        self._store = store
         self._waiting: list[tuple[int, _Frame]] = []
         self._work = asyncio.Event()
 
@@ -61,21 +113,16 @@ class Messenger:
         """Flush at the pace of the server."""
         loop = asyncio.get_running_loop()
         due = 0.0
+        await self._store.open()
         while True:
             await self._work.wait()
             await asyncio.sleep(max(0.0, due - loop.time()))
             due = loop.time() + PACE_S
             self._work.clear()
             batch, self._waiting = self._waiting, []
-            await loop.run_in_executor(self._thread, self._store, batch)
+            await self._store.insert([(frame.client_msg_id, bytes(frame.content)) for _, frame in batch])
             for number, frame in batch:
                 self._tell(number, frame)
-
-    def _store(self, batch: list[tuple[int, _Frame]]) -> None:
-        rows = [(frame.client_msg_id, bytes(frame.content)) for _, frame in batch]
-        self._database.execute("BEGIN IMMEDIATE")
-        self._database.executemany("INSERT INTO messages (key, body) VALUES (?, ?)", rows)
-        self._database.execute("COMMIT")
 
     def _tell(self, number: int, frame: _Frame) -> None:
         event = encode_text_frame(
@@ -116,8 +163,9 @@ class _Person:
         """Nothing to do."""
 
 
-async def _main(path: str) -> None:
-    messenger = Messenger(path)
+async def _main(arguments: Sequence[str]) -> None:
+    store: Store = SqliteStore(*arguments) if len(arguments) == 1 else MongoStore(*arguments)
+    messenger = Messenger(store)
     protocol = build_websocket_protocol(messenger, SocketLimits())
 
     async def nothing(scope: object, receive: object, send: object) -> None:
@@ -137,4 +185,4 @@ async def _main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(_main(sys.argv[1]))
+    uvloop.run(_main(sys.argv[1:]))

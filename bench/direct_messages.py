@@ -22,9 +22,10 @@ TICK_S = 0.002
 
 
 class Load:
-    """Sockets of all users and the record of what came back."""
+    """Sockets of all users and the record of what came back. No two loads of one log have the same name."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "x") -> None:
+        self._name = name.encode()
         self.sockets: list[WebSocket] = []
         self.sent_at: list[float] = []
         self.latencies_s: list[float] = []
@@ -61,7 +62,7 @@ class Load:
             return
         start += 17
         name = text[start : text.index(b'"', start)]
-        sender, _, number = name.partition(b"-")
+        sender, number, _ = name.split(b"-")
         if int(sender) == user:
             self.own += 1
         else:
@@ -73,12 +74,12 @@ class Load:
         peer = user ^ 1
         self.sent_at.append(time.perf_counter())
         self.sockets[user].send_text(
-            b'{"op":"send","ref":"%d","to":"u%d","client_msg_id":"%d-%d","content":{"kind":"text","text":"%b"}}'
-            % (number, peer, user, number, TEXT[:200].encode())
+            b'{"op":"send","ref":"%d","to":"u%d","client_msg_id":"%d-%d-%b","content":{"kind":"text","text":"%b"}}'
+            % (number, peer, user, number, self._name, TEXT[:200].encode())
         )
 
 
-async def _run(load: Load, rate: int, seconds: float) -> float:
+async def send_at_rate(load: Load, rate: int, seconds: float) -> float:
     """Send at the rate; returns the seconds until everything was back."""
     load.first = len(load.sent_at)
     load.latencies_s.clear()
@@ -119,11 +120,11 @@ async def _measured(
         await load.connect(running, user, token)
     while load.welcomes < USERS:
         await asyncio.sleep(0.05)
-    await _run(load, 400, 2.0)
+    await send_at_rate(load, 400, 2.0)
     measured = []
     for rate in rates:
         before, before_s = running.cpu_s_by_thread(), running.cpu_s()
-        took_s = await _run(load, rate, seconds)
+        took_s = await send_at_rate(load, rate, seconds)
         cpu_s = running.cpu_s() - before_s
         count = len(load.sent_at) - load.first
         by_thread = {

@@ -38,7 +38,7 @@ class Server:
 
     def cpu_s(self) -> float:
         """User and system time of all its threads so far."""
-        return _cpu_s(Path(f"/proc/{self.pid}/stat"))
+        return cpu_s_of(self.pid)
 
     def cpu_s_by_thread(self) -> dict[str, float]:
         """The same, by the system id of the thread."""
@@ -47,6 +47,11 @@ class Server:
     def resident_bytes(self) -> int:
         """Resident memory."""
         return resident_bytes(self.pid)
+
+
+def cpu_s_of(pid: int) -> float:
+    """User and system time of all threads of a process so far."""
+    return _cpu_s(Path(f"/proc/{pid}/stat"))
 
 
 def _cpu_s(stat: Path) -> float:
@@ -145,14 +150,14 @@ async def bare_writer() -> AsyncIterator[BareWriter]:
 
 
 @asynccontextmanager
-async def bare_messenger() -> AsyncIterator[Server]:
-    """The reference of the direct messages, over a table on the same disk."""
+async def bare_messenger(uri: str | None = None, database: str = "bare") -> AsyncIterator[Server]:
+    """The reference of the direct messages, over a table on the same disk, or a collection of the MongoDB at `uri`."""
     folder = tempfile.mkdtemp(prefix="bench-", dir=_ROOT.parent)
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "bench.bare_messenger",
-        f"{folder}/bare.db",
+        *((f"{folder}/bare.db",) if uri is None else (uri, database)),
         cwd=_ROOT,
         stdout=asyncio.subprocess.PIPE,
     )

@@ -27,16 +27,17 @@ class RoleProcess(Server):
     """A process of `minutebook serve` with some roles."""
 
     stop_s_max = 35.0
+    program: Sequence[str] = (str(ROOT / ".venv" / "bin" / "minutebook"),)
 
     def __init__(
         self, node: str, roles: str, port: int, folder: Path, environment: Mapping[str, str]
     ) -> None:
         super().__init__(node, port, folder / node)
-        self._roles = roles
+        self.roles = roles
         self._environment = {**environment, "MINUTEBOOK_CLUSTER__NODE": node}
 
     def command(self) -> Sequence[str]:
-        serve = (str(ROOT / ".venv" / "bin" / "minutebook"), "serve", "--roles", self._roles)
+        serve = (*self.program, "serve", "--roles", self.roles)
         return (*serve, "--port", str(self.port), "--data", str(self.folder / "data"))
 
     def environment(self) -> Mapping[str, str]:
