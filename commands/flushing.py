@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from commands.counters import FlushCounters
 from commands.health import LogHealth
 from commands.order import Decided, Order
 from commands.settings import NodeSettings
@@ -28,17 +29,6 @@ class Built(NamedTuple):
     decided: Decided
     committed: Committed
     head: Head
-
-
-class FlushCounters:
-    """Plain counters for metrics and benchmarks."""
-
-    __slots__ = ("flush_seconds", "flushes", "resends")
-
-    def __init__(self) -> None:
-        self.flushes = 0
-        self.flush_seconds = 0.0
-        self.resends = 0
 
 
 Settled = Callable[[Mapping[int, Sequence[Built]], Mapping[int, ShardOutcome]], None]
@@ -145,8 +135,7 @@ class Flusher:
             self._refused(batch)
             return
         self._flight = ()
-        self.counters.flushes += 1
-        self.counters.flush_seconds += asyncio.get_running_loop().time() - started
+        self.counters.flushed(len(batch), asyncio.get_running_loop().time() - started)
         self._settled(built, outcomes)
 
     def _build(self, batch: Sequence[Decided]) -> Mapping[int, Sequence[Built]]:
@@ -176,6 +165,7 @@ class Flusher:
                 outcomes = await self._log.append(documents)
             except (LogUnavailableError, OutcomeUnknownError) as error:
                 self._health.failed(error)
+                self.counters.unknown_outcomes += isinstance(error, OutcomeUnknownError)
                 unknown = unknown or isinstance(error, OutcomeUnknownError)
                 if not unknown:
                     raise

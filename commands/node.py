@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 import structlog
 
 from commands.caller import Answer
+from commands.counters import NodeCounters
 from commands.deciding import decide
 from commands.flushing import OUTCOME_UNKNOWN, Built, Flusher, followers_of, orders_of
 from commands.health import LogHealth
@@ -38,18 +39,6 @@ _UNAVAILABLE = Problem(
 _UNREADABLE = Problem(
     "unavailable", "the history of this stream cannot be read by this version of the server"
 )
-
-
-class NodeCounters:
-    """Plain counters for metrics and benchmarks; read from outside."""
-
-    __slots__ = ("commits", "events", "redecided", "refused_documents")
-
-    def __init__(self) -> None:
-        self.commits = 0
-        self.events = 0
-        self.redecided = 0
-        self.refused_documents = 0
 
 
 class Node:
@@ -127,6 +116,11 @@ class Node:
     def queued_orders(self) -> int:
         """Orders inside the node."""
         return self._orders
+
+    @property
+    def hot_aggregates(self) -> int:
+        """Aggregates in memory."""
+        return len(self._hot)
 
     # --- orders in ---------------------------------------------------------------------------------------------------------------
 
@@ -263,6 +257,9 @@ class Node:
 
     def _finish(self, order: Order, result: Answer | Problem) -> None:
         self._orders -= 1
+        if isinstance(result, Problem):
+            refusals = self.counters.refusals
+            refusals[result.code] = refusals.get(result.code, 0) + 1
         order.answer(result)
 
     # --- settling ----------------------------------------------------------------------------------------

@@ -83,6 +83,17 @@ class Reactions:
         self._tasks.start(self._run())
         self._tasks.start(self._save_now_and_then())
 
+    @property
+    def lag(self) -> Mapping[int, int]:
+        """How many known commits of each shard were not looked at yet; shards without any are left out."""
+        waiting = {shard: heard - self._positions.get(shard, 0) for shard, heard in self._heard.items()}
+        return {shard: count for shard, count in waiting.items() if count > 0}
+
+    @property
+    def queued(self) -> int:
+        """Events that wait to be reflected."""
+        return len(self._queue)
+
     async def close(self) -> None:
         """Stop; what is not done yet is done after the next start. Idempotent."""
         if self._unfollow is not None:

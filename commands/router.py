@@ -350,12 +350,12 @@ class Router(CommandPort):
             self._known_users.popitem(last=False)
 
     async def _look(self, stream: str, look: Look) -> State | Outline | bool:
-        """Ask the owner, whoever it is by now, until `look_s` is over. Raises Problem."""
+        """Ask the owner, whoever it is by now, until `look_s` is over or the router is closed. Raises Problem."""
         shard = shard_of(stream, self._shard_count)
         failures = 0
         try:
             async with asyncio.timeout(self._settings.look_s):
-                while True:
+                while not self._closed:
                     place = self._ownership.current().of(shard)
                     try:
                         return await self._ask(place.node, place.address, look)
@@ -368,6 +368,7 @@ class Router(CommandPort):
                     failures += 1
         except TimeoutError:
             raise NO_OWNER from None
+        raise _CLOSED
 
     async def _ask(self, node: str, address: str, look: Look) -> State | Outline | bool:
         if node != self._node:

@@ -103,6 +103,8 @@ class Feed(Generic[T]):
         self._offsets: dict[int, int] = {}
         self._committed_at = 0.0
         self._looked_at = 0.0
+        self._heads: Mapping[int, int] = {}
+        """Where the log ended when it was looked at."""
         self._turn = asyncio.Lock()
         """Held while records are applied: a partition is not taken away in the middle of a batch."""
         self._is_closing = False
@@ -125,6 +127,14 @@ class Feed(Generic[T]):
     def partitions(self) -> frozenset[int]:
         """The partitions it reads now."""
         return frozenset(self._assigned)
+
+    @property
+    def lag(self) -> Mapping[int, int]:
+        """How many commits of each shard the log had when it was last looked at, and are not handed over; others are left out."""
+        waiting = {
+            shard: self._heads.get(shard, 0) - position for shard, position in self._handed_over.items()
+        }
+        return {shard: count for shard, count in waiting.items() if count > 0}
 
     async def reached(self, positions: Mapping[int, int]) -> None:
         """Wait until these were handed over, by this feed or before it had the shard. Cancellation leaves nothing.
@@ -321,6 +331,7 @@ class Feed(Generic[T]):
             return
         self._looked_at = now
         heads = await self._log.heads()
+        self._heads = {shard: head.position for shard, head in heads.items()}
         async with self._turn:
             for gate in tuple(self._gates.values()):
                 head = heads.get(gate.shard)

@@ -32,6 +32,17 @@ class FastStoreUnavailableError(Exception):
     """Redis cannot be reached, is too slow, or refuses."""
 
 
+class FastStoreCounters:
+    """Plain counters. `available`: whether the newest call was answered."""
+
+    __slots__ = ("available", "calls", "failures")
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.failures = 0
+        self.available = True
+
+
 class FastStore:
     """One Redis. `prefix` parts one installation from another on it."""
 
@@ -40,6 +51,7 @@ class FastStore:
         self.prefix = prefix
         self._scripts: dict[str, AsyncScript] = {}
         self._calls: set[asyncio.Task[Any]] = set()
+        self.counters = FastStoreCounters()
 
     @classmethod
     async def open(cls, url: str, prefix: str) -> FastStore:
@@ -141,7 +153,10 @@ class FastStore:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._calls.discard(task)
         if not task.cancelled():
-            task.exception()  # Looked at here, since whoever asked may be gone.
+            failed = task.exception() is not None  # Looked at here, since whoever asked may be gone.
+            self.counters.calls += 1
+            self.counters.failures += failed
+            self.counters.available = not failed
 
 
 async def _heard(listening: Any) -> AsyncIterator[str | None]:

@@ -224,6 +224,11 @@ class Projection:
             work.put(SKIPPED, row)
         self._store(work, self._unwritten)
 
+    @property
+    def parked_count(self) -> int:
+        """How many streams are parked, as far as this process knows."""
+        return len(self._parked)
+
     def parked(self) -> list[ParkedStream]:
         """The parked streams."""
         with self.store.snapshot() as snapshot:

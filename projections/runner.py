@@ -21,6 +21,7 @@ from eventlog.port import Log
 from eventlog.record import Commit, Committed
 from projections.health import ViewsHealth
 from projections.projection import ParkedStream, Projection, Received, received_of
+from projections.runner_metrics import RunnerMetrics
 
 _log = structlog.get_logger(__name__)
 
@@ -42,16 +43,8 @@ class RunnerSettings(msgspec.Struct, frozen=True, kw_only=True):
     failure_pause_ms: int = 500
 
 
-class RunnerMetrics:
-    """Plain counters."""
-
-    __slots__ = ("batches", "commits", "failures", "refills")
-
-    def __init__(self) -> None:
-        self.batches = 0
-        self.commits = 0
-        self.refills = 0
-        self.failures = 0
+Applied = Callable[[Sequence[Received], float], None]
+"""Hears of a batch that all prompt projections applied, and the seconds it took."""
 
 
 class Runner:
@@ -91,6 +84,8 @@ class Runner:
         self._turn = asyncio.Lock()
         self.health = ViewsHealth()
         self.metrics = RunnerMetrics()
+        self.applied: Applied | None = None
+        """For traces."""
 
     async def start(self) -> None:
         """Follow the bus and catch up with the log in the background; `caught_up` waits for it."""
@@ -110,6 +105,17 @@ class Runner:
         """How many known commits are not in all views."""
         positions = self.positions()
         return sum(max(0, seen - positions.get(shard, 0)) for shard, seen in self._seen.items())
+
+    def lag_of(self, projection: Projection) -> dict[int, int]:
+        """How many known commits of each shard are not in this view; shards without any are left out."""
+        held = projection.positions
+        waiting = {shard: seen - held.get(shard, 0) for shard, seen in self._seen.items()}
+        return {shard: count for shard, count in waiting.items() if count > 0}
+
+    @property
+    def queued_commits(self) -> int:
+        """Commits in memory that wait to be applied, to lazy projections too."""
+        return len(self._queue) + len(self._lazy)
 
     def kick(self) -> None:
         """Apply what waits at once, without lingering."""
@@ -311,9 +317,14 @@ class Runner:
                 if not projection.lazy:
                     projection.take(batch)
 
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         await self.in_writer(apply)
-        self.metrics.batches += 1
-        self.metrics.commits += len(batch)
+        seconds = loop.time() - began
+        self.metrics.batch_commits.add(len(batch))
+        self.metrics.batch_seconds.add(seconds)
+        if self.applied is not None:
+            self.applied(batch, seconds)
         self._lazy += batch
         if len(self._lazy) >= self._settings.lazy_commits_max:
             await self._apply_lazy()

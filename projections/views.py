@@ -20,7 +20,8 @@ from projections.directory import Directory
 from projections.inbox import Inbox
 from projections.projection import POSITIONS_IDLE_COMMITS, Apply, ParkedStream, Projection
 from projections.reading import READER_THREADS, READS_WAITING_MAX, Freshen, Reads, Source
-from projections.runner import Runner, RunnerMetrics, RunnerSettings
+from projections.runner import Runner, RunnerSettings
+from projections.runner_metrics import RunnerMetrics
 from projections.search import Search
 from projections.shelf import FIRST_VERSION, ViewShelf
 from projections.sight import Sight

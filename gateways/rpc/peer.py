@@ -19,6 +19,7 @@ from commands.tasks import TaskOwner
 from domain.aggregates import State
 from domain.errors import Problem
 from eventlog.codec import EventCodec
+from gateways.rpc.counters import PeerCounters
 from gateways.rpc.encoding import Result, command_bytes, pack_call, pack_look, result_of
 from gateways.rpc.generated import minutebook_pb2 as pb
 from gateways.rpc.handshake import (
@@ -43,19 +44,6 @@ _BROKEN = (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError)
 Stream = grpc.aio.StreamStreamCall[pb.Batch, pb.Answers]
 _NOT_SENT = Lost(sent=False)
 _SENT = Lost(sent=True)
-
-
-class PeerCounters:
-    """Plain counters for metrics and benchmarks."""
-
-    __slots__ = ("batches", "commands", "links", "messages")
-
-    def __init__(self) -> None:
-        self.links = 0
-        self.batches = 0
-        self.commands = 0
-        self.messages = 0
-        """Of answers."""
 
 
 def _ignore(heads: Mapping[int, int]) -> None:
@@ -126,6 +114,8 @@ class RpcPeer(Peer):
         self._pending: dict[int, _Asked] = {}
         self._bytes = 0
         self._number = 0
+        self._timed = (0, 0.0)
+        """The command whose answer is timed, and when it left; number 0: none."""
         self._wake = asyncio.Event()
         self._down = False
         """There is no link, or the owner stops: nothing is sent."""
@@ -142,6 +132,11 @@ class RpcPeer(Peer):
         self._closed = True
         await self._tasks.close()
         self._lose_all()
+
+    @property
+    def waiting(self) -> int:
+        """Commands and looks without an answer, sent or not."""
+        return len(self._outbox) + len(self._pending)
 
     # --- in ----------------------------------------------------------------------------------------------------------------------
 
@@ -183,8 +178,9 @@ class RpcPeer(Peer):
         return result
 
     def _full(self, size: int) -> bool:
-        waiting = len(self._outbox) + len(self._pending)
-        return waiting >= self._settings.queue_commands or self._bytes + size > self._settings.queue_bytes
+        return (
+            self.waiting >= self._settings.queue_commands or self._bytes + size > self._settings.queue_bytes
+        )
 
     def _enqueue(self, asked: _Asked) -> None:
         self._bytes += asked.size
@@ -332,6 +328,8 @@ class RpcPeer(Peer):
             elif asked.look is not None:
                 pack_look(batch, asked.look, self._number)
         self.counters.commands += count
+        if count and not self._timed[0]:
+            self._timed = self._number, now
         return batch if count else None
 
     async def _read(self, stream: Stream) -> None:
@@ -346,6 +344,8 @@ class RpcPeer(Peer):
             # First what is durable: whoever hears an answer may ask a view at once.
             self._face.take_heads(answers.heads)
             for answer in answers.answers:
+                if answer.number == self._timed[0]:
+                    self._time_answer()
                 asked = self._pending.pop(answer.number, None)
                 if asked is not None:
                     self._hear(asked, result_of(answer, self._face.codec))
@@ -354,8 +354,13 @@ class RpcPeer(Peer):
                 self._lose_unsent()
                 self._wake.set()
 
+    def _time_answer(self) -> None:
+        self.counters.answer_seconds.add(asyncio.get_running_loop().time() - self._timed[1])
+        self._timed = 0, 0.0
+
     def _lose_all(self) -> None:
         """No answer will come any more: what was sent may have happened, the rest was never seen."""
+        self._timed = 0, 0.0
         pending, self._pending = self._pending, {}
         for asked in pending.values():
             self._hear(asked, _SENT)

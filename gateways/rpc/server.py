@@ -20,6 +20,7 @@ from domain.errors import Problem
 from domain.streams import qualified, shard_of
 from eventlog.bus import Bus
 from eventlog.record import Committed
+from gateways.rpc.counters import ServerCounters
 from gateways.rpc.encoding import Result, look_of, order_of, packed_state
 from gateways.rpc.generated import minutebook_pb2 as pb
 from gateways.rpc.handshake import (
@@ -71,6 +72,7 @@ class CommandServer:
         self._stopping = False
         self._server: grpc.aio.Server | None = None
         self._unfollow: Callable[[], None] | None = None
+        self.counters = ServerCounters()
 
     async def start(self, address: str) -> int:
         """Listen at `host:port`; returns the port (0: any free one). Raises OSError if it is taken."""
@@ -153,6 +155,7 @@ class CommandServer:
 
     def _log_refusal(self, peer: str, reason: str) -> None:
         """At most one line a second: whoever knocks all the time must not fill the disk."""
+        self.counters.refused += 1
         now = asyncio.get_running_loop().time()
         if now - self._refusal_logged_at >= REFUSAL_LOG_S:
             self._refusal_logged_at = now
@@ -242,6 +245,9 @@ class CommandServer:
     def _take(self, link: Link, batch: pb.Batch) -> None:
         """Hand a whole batch to the desk, in its order, without a pause between."""
         now = asyncio.get_running_loop().time()
+        self.counters.looks += len(batch.looks)
+        if batch.commands:
+            self.counters.batch_commands.add(len(batch.commands))
         for command in batch.commands:
             size = len(command.command)
             link.took(size)

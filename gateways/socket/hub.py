@@ -42,12 +42,18 @@ class SocketHub:
         self.silence_ticks = math.ceil(limits.silence_s / sweeper.tick_s)
         # The running tick is already partly over, so one more makes the wait at least `close_s`.
         self.close_ticks = math.ceil(limits.close_s / sweeper.tick_s) + 1
+        self.closes: dict[int, int] = {}
+        """Sockets that were closed from here, by code."""
         self._schedule = schedule
         self._dirty: list[Outlet] = []
 
     def sockets(self) -> Iterable[WebSocket]:
         """The connections past their handshake and not yet lost; a snapshot."""
         return cast("list[WebSocket]", list(self.sweeper))
+
+    def closing(self, code: int) -> None:
+        """A socket is being closed with one of our codes."""
+        self.closes[code] = self.closes.get(code, 0) + 1
 
     def mark(self, socket: Outlet) -> None:
         """Have `run_turn` called in the next turn; a socket marks itself once per turn."""

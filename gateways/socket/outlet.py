@@ -89,6 +89,7 @@ class Outlet(asyncio.Protocol, ABC):
         A peer that has not answered, or not even taken the frame, within `close_s` is reset.
         """
         if self._state is OPEN:
+            self.hub.closing(code)
             self._begin_close(code, reason, CLOSING)
 
     @property

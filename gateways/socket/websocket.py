@@ -274,6 +274,7 @@ class WebSocket(Outlet):
     def _fail(self, code: int, reason: str) -> None:
         """The stream is unreadable from here on: nothing can be awaited from the peer but its end."""
         if self._state is OPEN:
+            self.hub.closing(code)
             self._begin_close(code, reason, ENDING)
         elif self._state is CLOSING:
             self._state = ENDING

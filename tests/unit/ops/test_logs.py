@@ -116,7 +116,7 @@ def test_what_nobody_caught_is_logged_like_the_rest(
         raise KeyError("k")
     except KeyError as error:
         sys.excepthook(KeyError, error, None)
-    thread = threading.Thread(target=lambda: [][1], name="t1")
+    thread = threading.Thread(target=lambda: int("x"), name="t1")
     thread.start()
     thread.join()
     with warnings.catch_warnings():
