@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from docker.local.cluster import Cluster
+from docker.local.group import ServerGroup
 from docker.local.kafka import KafkaCluster
 from docker.local.mongodb import MongoReplicaSet
-from docker.local.processes import START_S_MAX
+from docker.local.processes import START_S_MAX, Server
 from docker.local.redis import RedisServers
 
 # In the order in which they start: what gets ready by itself before what keeps a core busy.
@@ -18,10 +18,10 @@ KINDS = ("mongodb", "redis", "kafka")
 _CLASSES: dict[str, type[Any]] = {"mongodb": MongoReplicaSet, "redis": RedisServers, "kafka": KafkaCluster}
 
 
-class Services:
+class Services(ServerGroup):
     """The servers of these `kinds` (words of KINDS) over one folder, each with `nodes` (1 or 3) processes.
 
-    `with` starts them and kills them at its end. The same folder gives the same ports and data again.
+    The same folder gives the same ports and data again.
     """
 
     def __init__(self, folder: Path, nodes: int = 1, kinds: Iterable[str] = KINDS) -> None:
@@ -31,25 +31,16 @@ class Services:
             kind: _CLASSES[kind](folder / kind, nodes) for kind in KINDS if kind in wanted
         }
 
-    def start(self, timeout_s: float = START_S_MAX) -> None:
-        """Start all, and wait until each serves."""
+    def servers(self) -> Sequence[Server]:
+        return [server for cluster in self.clusters.values() for server in cluster.servers()]
+
+    def launch(self) -> None:
         for cluster in self.clusters.values():
             cluster.launch()
+
+    def await_ready(self, timeout_s: float = START_S_MAX) -> None:
         for cluster in self.clusters.values():
             cluster.await_ready(timeout_s)
-
-    def stop(self) -> None:
-        """Ask all at once to stop in order, and wait for them."""
-        nodes = [node for cluster in self.clusters.values() for node in cluster.nodes]
-        for node in nodes:
-            node.ask_to_stop()
-        for node in nodes:
-            node.await_end()
-
-    def kill(self) -> None:
-        """kill -9 to all."""
-        for cluster in self.clusters.values():
-            cluster.kill()
 
     def describe(self) -> dict[str, Any]:
         """{mongodb: uri, kafka: bootstrap list, redis: url, nodes: [{service, host, port, pid, data, log}]}."""
@@ -60,16 +51,3 @@ class Services:
             for node in cluster.nodes
         ]
         return addresses
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.kill()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.kill()
