@@ -50,6 +50,11 @@ class ServerProcess:
         return self._process.pid
 
     @property
+    def running(self) -> bool:
+        """Whether it lives."""
+        return self._process is not None and self._process.returncode is None
+
+    @property
     def log(self) -> str:
         """What it said on stderr so far."""
         return self.data.with_suffix(".log").read_text()

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import secrets
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from client.rest import RestClient
-from docker.local.ports import free_port
 from domain.aggregates import EVENT_CLASSES
 from domain.talk import MessagePosted
 from eventlog.codec import EventCodec
@@ -20,86 +16,49 @@ from eventlog.integrity import verify_shard
 from eventlog.mongo import MongoLog
 from eventlog.registry import Registry
 from eventlog.sealing import PlainSealing
+from tests.e2e.cluster import Place, RoleCluster
 from tests.e2e.process import ServerProcess
 from tests.integration.house import Line, content
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.services, pytest.mark.timeout(240)]
 
 PASSWORD = "a quiet afternoon"
-NODES: Mapping[str, tuple[str, ...]] = {
-    "owner-1": ("owner", "relay"),
-    "owner-2": ("owner", "relay"),
-    "projector-1": ("projector",),
-    "jobs-1": ("jobs",),
-    "gateway-1": ("gateway",),
-    "gateway-2": ("gateway",),
-}
 
 
-class Cluster:
-    """All processes, by the names of their nodes."""
-
-    def __init__(self, processes: Mapping[str, ServerProcess], uri: str, database: str) -> None:
-        self.processes = processes
-        self._uri = uri
-        self._database = database
-
-    def __getitem__(self, node: str) -> ServerProcess:
-        return self.processes[node]
-
-    async def again(self, node: str) -> None:
-        """kill -9, and a new process in its place."""
-        await self[node].kill()
-        await self[node].start()
-
-    async def posted(self) -> list[tuple[str, int | None, str]]:
-        """(conversation, seq, client message id) of every message in the log, whose chains are found whole."""
-        codec = EventCodec(Registry(EVENT_CLASSES), PlainSealing())
-        log = await MongoLog.open_read_only(self._uri, self._database)
-        found: list[tuple[str, int | None, str]] = []
-        try:
-            for shard in range(log.shard_count):
-                assert [finding async for finding in verify_shard(log, shard)] == []
-                for commit in await log.read_shard(shard, 0, 5_000):
-                    found += [
-                        (row.stream, row.seq, row.event.client_msg_id)
-                        for row in codec.decode(commit).events
-                        if isinstance(row.event, MessagePosted)
-                    ]
-        finally:
-            await log.close()
-        return found
+async def posted(place: Place) -> list[tuple[str, int | None, str]]:
+    """(conversation, seq, client message id) of every message in the log, whose chains are found whole."""
+    codec = EventCodec(Registry(EVENT_CLASSES), PlainSealing())
+    log = await MongoLog.open_read_only(place.mongodb, place.database)
+    found: list[tuple[str, int | None, str]] = []
+    try:
+        for shard in range(log.shard_count):
+            assert [finding async for finding in verify_shard(log, shard)] == []
+            for commit in await log.read_shard(shard, 0, 5_000):
+                found += [
+                    (row.stream, row.seq, row.event.client_msg_id)
+                    for row in codec.decode(commit).events
+                    if isinstance(row.event, MessagePosted)
+                ]
+    finally:
+        await log.close()
+    return found
 
 
 @pytest.fixture
-async def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Cluster]:
+async def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[RoleCluster]:
     """Two owners with 32 shards each, a projector, jobs and two gateways."""
-    uri, database = request.getfixturevalue("mongodb_uri"), request.getfixturevalue("mongodb_database")
-    ports = [free_port() for _ in range(2)]
-    owners = [
-        {"node": f"owner-{n + 1}", "address": f"127.0.0.1:{port}", "shards": f"{32 * n}-{32 * n + 31}"}
-        for n, port in enumerate(ports)
-    ]
-    settings = {
-        "MONGODB_URI": uri,
-        "MONGODB_DATABASE": database,
-        "KAFKA_BOOTSTRAP": request.getfixturevalue("kafka_bootstrap"),
-        "REDIS_URL": request.getfixturevalue("redis_url"),
-        "CLUSTER_ID": database,
-        "OWNERS": json.dumps(owners),
-        "SECRET": secrets.token_hex(32),
-    }
-    environment = {f"MINUTEBOOK_CLUSTER__{name}": value for name, value in settings.items()}
-    async with AsyncExitStack() as stack:
-        processes = {}
-        for node, roles in NODES.items():
-            process = ServerProcess(
-                tmp_path / node, roles=roles, environment={**environment, "MINUTEBOOK_CLUSTER__NODE": node}
-            )
-            stack.push_async_callback(process.kill)
-            await process.start()
-            processes[node] = process
-        yield Cluster(processes, uri, database)
+    place = Place(
+        mongodb=request.getfixturevalue("mongodb_uri"),
+        kafka=request.getfixturevalue("kafka_bootstrap"),
+        redis=request.getfixturevalue("redis_url"),
+        database=request.getfixturevalue("mongodb_database"),
+    )
+    found = RoleCluster(tmp_path, place)
+    try:
+        await found.start()
+        yield found
+    finally:
+        await found.kill()
 
 
 class Person:
@@ -138,7 +97,7 @@ class Person:
         self.line.close()
 
 
-async def test_killed_roles_lose_and_repeat_nothing(cluster: Cluster) -> None:
+async def test_killed_roles_lose_and_repeat_nothing(cluster: RoleCluster) -> None:
     one, two = cluster["gateway-1"], cluster["gateway-2"]
     async with RestClient(one.url) as rest:
         for user_id in ("ann", "bob"):
@@ -168,8 +127,8 @@ async def test_killed_roles_lose_and_repeat_nothing(cluster: Cluster) -> None:
         await person.line.until(lambda person=person: person.line.newest.get(room, 0) >= head)  # type: ignore[misc]
         person.leave(room)
 
-    posted = await cluster.posted()
-    assert sorted(key for _, _, key in posted) == sorted([*ann.acks, *bob.acks])
-    assert {key: seq for _, seq, key in posted} == {**ann.acks, **bob.acks}
+    found = await posted(cluster.place)
+    assert sorted(key for _, _, key in found) == sorted([*ann.acks, *bob.acks])
+    assert {key: seq for _, seq, key in found} == {**ann.acks, **bob.acks}
     for person in (ann, bob):
         assert person.seen == list(range(person.seen[0], head + 1)), person.user_id

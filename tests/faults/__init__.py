@@ -1,0 +1,1 @@
+"""Faults on purpose: a whole cluster of real processes under load, what is done to it, and what must hold afterwards."""

@@ -1,0 +1,1 @@
+"""The tools of the fault runs, tested by themselves."""
