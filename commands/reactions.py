@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
 import structlog
 
@@ -27,6 +26,7 @@ from domain.inbox import (
 from domain.streams import owner_of, split
 from domain.user import UserProfileChanged, UserSessionClosed, UserSessionOpened
 from eventlog.bus import Bus
+from eventlog.checkpoints import Checkpoint
 from eventlog.codec import EventCodec
 from eventlog.port import Log, LogUnavailableError
 from eventlog.record import Commit, Committed, Recorded
@@ -40,18 +40,6 @@ CHECKPOINT_S = 5.0
 PAUSE_FIRST_S = 0.05
 PAUSE_MAX_S = 2.0
 _PASSING = frozenset({"unavailable", "overloaded", "outcome_unknown"})
-
-
-class Checkpoint(Protocol):
-    """Where the reactions stand; it may lag."""
-
-    async def load(self) -> Mapping[int, int]:
-        """{shard: position}."""
-        ...
-
-    async def save(self, positions: Mapping[int, int]) -> None:
-        """Remember them. Raises OSError, LogUnavailableError."""
-        ...
 
 
 class Reactions:

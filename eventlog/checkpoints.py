@@ -1,12 +1,25 @@
-"""Checkpoints of followers that can afford to lag: {shard: position} in a small file, void for another log."""
+"""Checkpoints of followers that can afford to lag, {shard: position}: the port, and one in a small file, void for another log."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
+
+
+class Checkpoint(Protocol):
+    """Where one follower of the log was. It may lag: what is looked at again changes nothing."""
+
+    async def load(self) -> Mapping[int, int]:
+        """{shard: position}, empty when there is none for this log. Raises LogUnavailableError."""
+        ...
+
+    async def save(self, positions: Mapping[int, int]) -> None:
+        """Remember these shards' positions, also lower ones. Raises OSError, LogUnavailableError; it may have happened then."""
+        ...
 
 
 class _Stored(msgspec.Struct, frozen=True):

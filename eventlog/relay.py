@@ -14,15 +14,16 @@ import structlog
 
 from eventlog.bus import Bus
 from eventlog.carrier import CarrierUnavailableError, Sender, TopicMismatchError, partition_of
+from eventlog.checkpoints import Checkpoint
 from eventlog.kafka_record import record_of
 from eventlog.port import Log
 from eventlog.record import Commit, Committed
-from eventlog.relay_line import Checkpoint, Line, RelayMetrics, RelaySettings
+from eventlog.relay_line import Line, RelayMetrics, RelaySettings
 
 _log = structlog.get_logger(__name__)
 
 
-__all__ = ["Checkpoint", "LogHoleError", "Relay", "RelayMetrics", "RelaySettings"]
+__all__ = ["LogHoleError", "Relay", "RelayMetrics", "RelaySettings"]
 
 
 class LogHoleError(RuntimeError):

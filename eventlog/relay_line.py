@@ -1,11 +1,10 @@
-"""What the relay is set to, what it counts, where it remembers its positions, and one of its lines."""
+"""What the relay is set to, what it counts, and one of its lines."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Sequence
 
 import msgspec
 
@@ -28,18 +27,6 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_ms: int = 1_000
     look_ms: int = 1_000
     drain_s: float = 5.0
-
-
-class Checkpoint(Protocol):
-    """Where the relay was. It may lag: what is sent again is dropped by every consumer."""
-
-    async def load(self) -> Mapping[int, int]:
-        """{shard: position}, empty when there is none for this log."""
-        ...
-
-    async def save(self, positions: Mapping[int, int]) -> None:
-        """Remember these shards' positions, also lower ones."""
-        ...
 
 
 class RelayMetrics:

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
-from commands.reactions import Checkpoint
+from eventlog.checkpoints import Checkpoint
 from eventlog.kafka_driver import KafkaSender
 from eventlog.kafka_settings import KafkaSettings
 from eventlog.kafka_source import KafkaSource

@@ -9,9 +9,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from commands.reactions import Checkpoint
 from eventlog.carrier import Sender, Source
-from eventlog.checkpoints import FileCheckpoint
+from eventlog.checkpoints import Checkpoint, FileCheckpoint
 from eventlog.port import Log
 from eventlog.secrets import Secrets
 from eventlog.snapshots import Snapshots, SqliteSnapshots
