@@ -89,6 +89,7 @@ def _shared(fast: FastStore, node: str) -> Shared:
         share=lambda name, rate: RedisLimiter(fast, name, rate, time.monotonic),
         ring=ring,
         hear=hear,
+        counters=fast.counters,
     )
 
 

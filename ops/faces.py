@@ -32,13 +32,14 @@ from gateways.socket.interest import Interest
 from gateways.socket.pusher import Pusher
 from gateways.socket.websocket import WebSocket, build_websocket_protocol
 from gateways.tokens import AccessTokens
+from ops import readiness
+from ops.metrics.facing import watch_fast_store, watch_sockets
+from ops.readiness import Readiness
 from ops.settings import Settings
 from ops.stores import Stores
 from projections.views import ReadSide
 
 SERVER_KEY_BYTES = 32
-READY_LAG_COMMITS_MAX = 10_000
-"""Views further behind than that make the server not ready."""
 
 
 def now_ms() -> int:
@@ -62,11 +63,12 @@ class Ground:
     views: ReadSide
     writable: Callable[[], bool]
     registry: CollectorRegistry
+    readiness: Readiness
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faces:
-    """Open. `stopping` is set when the server begins to drain; readiness is false from then on."""
+    """Open."""
 
     accounts: Accounts
     app_keys: AppKeys
@@ -76,7 +78,6 @@ class Faces:
     pusher: Pusher
     app: FastAPI
     websocket_class: type[WebSocket]
-    stopping: asyncio.Event
 
 
 async def open_faces(ground: Ground, stack: AsyncExitStack) -> Faces:
@@ -97,7 +98,7 @@ async def open_faces(ground: Ground, stack: AsyncExitStack) -> Faces:
     socket_desk, pusher = _socket_side(ground, marks, sessions, presence, stack)
     presence.start(socket_desk.hints.watched)
     stack.push_async_callback(presence.close)
-    stopping = asyncio.Event()
+    ground.readiness.add(lambda: _not_ready(ground))
     services = RestServices(
         desk=desk,
         views=ground.views,
@@ -112,9 +113,13 @@ async def open_faces(ground: Ground, stack: AsyncExitStack) -> Faces:
         settings=_rest_settings(settings),
         server_secret=await server_key(store, "invites"),
         now_ms=now_ms,
-        readiness=lambda: _not_ready(ground, stopping),
+        readiness=ground.readiness,
         registry=ground.registry,
     )
+    websocket_class = build_websocket_protocol(socket_desk, settings.socket_limits())
+    watch_sockets(ground.registry, websocket_class.hub, pusher)
+    if shared is not None and shared.counters is not None:
+        watch_fast_store(ground.registry, shared.counters)
     return Faces(
         accounts=accounts,
         app_keys=app_keys,
@@ -123,8 +128,7 @@ async def open_faces(ground: Ground, stack: AsyncExitStack) -> Faces:
         socket_desk=socket_desk,
         pusher=pusher,
         app=build_app(services),
-        websocket_class=build_websocket_protocol(socket_desk, settings.socket_limits()),
-        stopping=stopping,
+        websocket_class=websocket_class,
     )
 
 
@@ -166,15 +170,6 @@ def _socket_side(
     return socket_desk, pusher
 
 
-def _not_ready(ground: Ground, stopping: asyncio.Event) -> Mapping[str, str]:
-    """What keeps the server from taking traffic, by part."""
-    views, reasons = ground.views, {}
-    if stopping.is_set():
-        reasons["server"] = "stopping"
-    if not ground.writable():
-        reasons["log"] = "the event log refuses writes"
-    if views.failing:
-        reasons["views"] = "the read models cannot be written"
-    elif views.lag_commits > READY_LAG_COMMITS_MAX:
-        reasons["views"] = f"{views.lag_commits} commits behind"
-    return reasons
+def _not_ready(ground: Ground) -> Mapping[str, str]:
+    """What keeps the faces from taking traffic, by part."""
+    return {**readiness.of_log(ground.writable()), **readiness.of_views(ground.views)}

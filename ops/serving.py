@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import errno
 import secrets
-import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,13 +13,14 @@ from typing import Any
 
 import structlog
 import uvicorn
-from prometheus_client import CollectorRegistry
 from typing_extensions import override
 
-from gateways.rest.metrics import build_metrics_app
+from gateways.rest.probe import Probe
 from gateways.rest.protocol import BoundedHttpProtocol
 from ops.faces import Faces
+from ops.readiness import Readiness
 from ops.settings import Settings
+from ops.stopping import Stop, stop_signals
 from ops.wiring import Server, open_server
 
 _log = structlog.get_logger(__name__)
@@ -28,7 +28,6 @@ _log = structlog.get_logger(__name__)
 BACKLOG = 4_096
 RECONNECT_MS_MAX = 5_000
 """Sockets come back spread over so long."""
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class AddressInUseError(Exception):
@@ -111,26 +110,6 @@ async def _running(server: HttpServer, listener: socket.socket) -> AsyncIterator
             server.should_exit = True
 
 
-@asynccontextmanager
-async def _stop_signals() -> AsyncIterator[tuple[asyncio.Event, asyncio.Event]]:
-    """Set by the first signal to stop, and by a second one."""
-    stop, hurry = asyncio.Event(), asyncio.Event()
-
-    def on_signal() -> None:
-        if stop.is_set():
-            hurry.set()
-        stop.set()
-
-    loop = asyncio.get_running_loop()
-    for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, on_signal)
-    try:
-        yield stop, hurry
-    finally:
-        for number in STOP_SIGNALS:
-            loop.remove_signal_handler(number)
-
-
 async def serve(
     settings: Settings,
     started: Callable[[str, str | None], None],
@@ -143,15 +122,17 @@ async def serve(
     Raises AddressInUseError and what `open_server` raises; a second signal ends the wait for the drain.
     """
     async with AsyncExitStack() as stack:
+        stop = await stack.enter_async_context(stop_signals())
+        probe = Probe()
+        metrics_url = await stack.enter_async_context(_metrics(settings, probe))
         listener = listen(settings.host, settings.port)
         stack.callback(listener.close)
         server = await stack.enter_async_context(open_server(settings))
-        stop, hurry = await stack.enter_async_context(_stop_signals())
+        probe.watch(server.registry, server.readiness)
         if extra is not None:
             await stack.enter_async_context(extra(server))
-        metrics_url = await stack.enter_async_context(_metrics(settings, server.registry))
         await _serve_faces(
-            settings, server.faces, listener, lambda url: started(url, metrics_url), stop, hurry
+            settings, server.faces, server.readiness, listener, lambda url: started(url, metrics_url), stop
         )
 
 
@@ -163,55 +144,62 @@ async def serve_roles(settings: Settings, started: Callable[[str | None, str | N
     from ops.roles.process import open_process  # noqa: PLC0415 - the embedded server needs none of what this needs
 
     async with AsyncExitStack() as stack:
+        stop = await stack.enter_async_context(stop_signals())
+        probe = Probe()
+        metrics_url = await stack.enter_async_context(_metrics(settings, probe))
         process = await stack.enter_async_context(open_process(settings))
-        stop, hurry = await stack.enter_async_context(_stop_signals())
-        metrics_url = await stack.enter_async_context(_metrics(settings, process.registry))
+        probe.watch(process.registry, process.readiness)
         if process.faces is None:
             started(None, metrics_url)
-            await stop.wait()
+            await stop.asked.wait()
+            _begin_drain(process.readiness)
             return
         listener = listen(settings.host, settings.port)
         stack.callback(listener.close)
         await _serve_faces(
-            settings, process.faces, listener, lambda url: started(url, metrics_url), stop, hurry
+            settings, process.faces, process.readiness, listener, lambda url: started(url, metrics_url), stop
         )
 
 
 async def _serve_faces(
     settings: Settings,
     faces: Faces,
+    readiness: Readiness,
     listener: socket.socket,
     told: Callable[[str], None],
-    stop: asyncio.Event,
-    hurry: asyncio.Event,
+    stop: Stop,
 ) -> None:
     http = _http(faces.app, settings, ws=faces.websocket_class)
     async with _running(http, listener):
         told(url_of(listener))
-        await stop.wait()
-        await _drain(settings, faces, hurry)
+        await stop.asked.wait()
+        _begin_drain(readiness)
+        await _drain(settings, faces, stop)
 
 
 @asynccontextmanager
-async def _metrics(settings: Settings, registry: CollectorRegistry) -> AsyncIterator[str | None]:
-    """The metrics port, when it is set, and the address of what is there."""
+async def _metrics(settings: Settings, probe: Probe) -> AsyncIterator[str | None]:
+    """The metrics port, when it is set, and the address of what is there. It answers from before the start to behind the stop."""
     if settings.metrics_port is None:
         yield None
         return
     listener = listen(settings.host, settings.metrics_port)
-    http = _http(build_metrics_app(registry), settings, ws="none")
+    http = _http(probe, settings, ws="none")
     async with _running(http, listener):
         yield f"{url_of(listener)}/metrics"
 
 
-async def _drain(settings: Settings, faces: Faces, hurry: asyncio.Event) -> None:
+def _begin_drain(readiness: Readiness) -> None:
+    readiness.stopping = True
+    _log.info("draining")
+
+
+async def _drain(settings: Settings, faces: Faces, stop: Stop) -> None:
     """Tell everybody to come back later, and give them the time to go."""
-    faces.stopping.set()
     faces.socket_desk.drain(lambda: secrets.randbelow(RECONNECT_MS_MAX))
-    _log.info("draining", seconds=settings.drain_s)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(settings.drain_s):
-            await _first_of(hurry, faces)
+            await _first_of(stop.hurry, faces)
 
 
 async def _first_of(hurry: asyncio.Event, faces: Faces) -> None:

@@ -131,7 +131,7 @@ class Settings(BaseSettings):
     linger_ms: float = Field(
         50.0, ge=0, le=1_000, description="How long views gather events before they write."
     )
-    drain_s: float = Field(5.0, ge=0, le=30, description="How long sockets get to leave before a stop.")
+    drain_s: float = Field(5.0, ge=0, le=15, description="How long sockets get to leave before a stop.")
     password_workers: int = Field(2, ge=1, le=64, description="Threads that hash passwords.")
     app_key: str | None = Field(
         None, description="A tenant's key, for commands that go through the public interface."

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eventlog.carrier import Sender, Source
 from eventlog.checkpoints import Checkpoint, FileCheckpoint
@@ -22,6 +22,9 @@ from ops.folder import DataFolder
 from ops.settings import Settings
 from projections.shelf import ViewShelf
 from projections.sqlite_shelf import SqliteShelf
+
+if TYPE_CHECKING:
+    from gateways.redis_driver import FastStoreCounters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +47,8 @@ class Shared:
     """(channel, text); never raises."""
     hear: Callable[[str, Callable[[str], None]], Coroutine[Any, Any, None]]
     """Calls back for each text of a channel, for ever."""
+    counters: FastStoreCounters | None = None
+    """Of the calls behind all of these."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,10 +19,14 @@ from eventlog.port import Log
 from eventlog.registry import Registry
 from eventlog.relay import Relay
 from eventlog.sealing import PlainSealing
-from ops.carrier_metrics import RelayCollector
 from ops.faces import Faces, Ground, open_faces
 from ops.folder import DataFolder, held_folder
 from ops.interpreter import interpreter_for_serving
+from ops.metrics.carrying import watch_relay
+from ops.metrics.families import ProcessRegistry
+from ops.metrics.reading import watch_read_side, watch_runner
+from ops.metrics.writing import watch_node, watch_reactions
+from ops.readiness import Readiness
 from ops.settings import Settings
 from ops.stores import Stores, embedded_stores
 from ops.writing import open_desk, open_node
@@ -46,6 +50,7 @@ class Server:
     views: Views
     faces: Faces
     registry: CollectorRegistry
+    readiness: Readiness
 
     @property
     def log(self) -> Log:
@@ -79,10 +84,10 @@ def _stores(settings: Settings, folder: DataFolder) -> AbstractAsyncContextManag
 async def _open(settings: Settings, folder: DataFolder, stores: Stores, stack: AsyncExitStack) -> Server:
     log = stores.log
     codec = EventCodec(Registry(EVENT_CLASSES), PlainSealing())
-    bus, registry = Bus(), CollectorRegistry()
+    bus, registry = Bus(), ProcessRegistry(settings.node_name, settings.roles)
     if stores.carrier is not None:
         relay = Relay(log, stores.carrier.sender, stores.carrier.checkpoint, bus=bus)
-        RelayCollector(registry, relay)
+        watch_relay(registry, relay)
         await relay.start()
         stack.push_async_callback(relay.close)
     runner = RunnerSettings(linger_ms=int(settings.linger_ms))
@@ -93,6 +98,11 @@ async def _open(settings: Settings, folder: DataFolder, stores: Stores, stack: A
     reactions = Reactions(log, codec, bus, desk, stores.reactions)
     await reactions.start()
     stack.push_async_callback(reactions.close)
+    watch_node(registry, node)
+    watch_reactions(registry, reactions)
+    watch_runner(registry, views.runner)
+    watch_read_side(registry, views)
+    readiness = Readiness()
     ground = Ground(
         settings=settings,
         stores=stores,
@@ -101,6 +111,7 @@ async def _open(settings: Settings, folder: DataFolder, stores: Stores, stack: A
         views=views,
         writable=lambda: node.writable,
         registry=registry,
+        readiness=readiness,
     )
     return Server(
         settings=settings,
@@ -113,4 +124,5 @@ async def _open(settings: Settings, folder: DataFolder, stores: Stores, stack: A
         views=views,
         faces=await open_faces(ground, stack),
         registry=registry,
+        readiness=readiness,
     )

@@ -8,7 +8,8 @@ from eventlog.bus import Bus
 from eventlog.feed import Feed, FeedSettings, Positions
 from eventlog.record import Committed, Head
 from eventlog.relay import Relay, RelaySettings
-from ops.carrier_metrics import FeedCollector, RelayCollector
+from ops import readiness
+from ops.metrics.carrying import watch_feed, watch_relay
 from ops.roles.role import Role
 from ops.roles.site import Site
 
@@ -28,7 +29,8 @@ async def open_relay(site: Site) -> None:
         shards=site.own_shards if beside_owner else None,
         settings=RelaySettings() if beside_owner else RelaySettings(look_ms=RELAY_LOOK_MS),
     )
-    RelayCollector(site.registry, relay)
+    watch_relay(site.registry, relay)
+    site.readiness.add(lambda: readiness.of_relay(relay))
     await relay.start()
     site.stack.push_async_callback(relay.close)
 
@@ -47,7 +49,8 @@ def open_feed(
         handler=handler,
         settings=FeedSettings(from_log=True),
     )
-    FeedCollector(site.registry, name, feed)
+    watch_feed(site.registry, name, feed)
+    site.readiness.add(lambda: readiness.of_feed(name, feed))
     feed.start()
     site.stack.push_async_callback(feed.close)
 

@@ -11,6 +11,7 @@ from gateways.rpc.peer import Face
 from gateways.rpc.peers import RpcPeers
 from gateways.rpc.settings import RpcSettings
 from ops.faces import server_key
+from ops.metrics.commanding import watch_commanding
 from ops.roles.owner import Owner
 from ops.roles.site import Site
 
@@ -40,6 +41,7 @@ async def open_router(site: Site, owner: Owner | None) -> Router:
     )
     face.take_heads = router.take_heads
     site.stack.push_async_callback(router.close)
+    watch_commanding(site.registry, router, peers)
     if desk is not None:
         desk.elsewhere = router
     return router

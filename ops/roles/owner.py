@@ -9,6 +9,9 @@ from commands.node import Node
 from commands.shard_watch import ShardWatch
 from gateways.rpc.server import CommandServer
 from gateways.rpc.settings import RpcSettings
+from ops import readiness
+from ops.metrics.commanding import watch_command_server
+from ops.metrics.writing import watch_node
 from ops.roles.site import Site
 from ops.settings import SettingsError
 from ops.writing import open_desk, open_node
@@ -31,6 +34,8 @@ async def open_owner(site: Site, views: ReadSide) -> Owner:
     node = await open_node(
         site.settings, site.stores, site.codec, site.own_commits, site.stack, site.own_shards
     )
+    watch_node(site.registry, node)
+    site.readiness.add(lambda: readiness.of_node(node))
     watch = ShardWatch(site.stores.log, site.codec, node)
     watch.start()
     site.stack.push_async_callback(watch.close)
@@ -43,6 +48,7 @@ async def open_owner(site: Site, views: ReadSide) -> Owner:
         settings=RpcSettings(),
     )
     site.stack.push_async_callback(server.close)
+    watch_command_server(site.registry, server)
     return Owner(node=node, desk=desk, server=server)
 
 

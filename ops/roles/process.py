@@ -15,6 +15,8 @@ from ops.cluster import cluster_stores
 from ops.faces import Faces, Ground, open_faces
 from ops.folder import held_folder
 from ops.interpreter import interpreter_for_serving
+from ops.metrics.writing import watch_reactions
+from ops.readiness import Readiness, of_reactions
 from ops.roles.carrying import Following, open_feed, open_relay
 from ops.roles.commanding import open_router
 from ops.roles.owner import Owner, listen_for_commands, open_owner
@@ -31,6 +33,7 @@ class Process:
 
     faces: Faces | None
     registry: CollectorRegistry
+    readiness: Readiness
 
 
 @asynccontextmanager
@@ -71,13 +74,15 @@ async def _open(site: Site) -> Process:
         if Role.GATEWAY in site.roles:
             faces = await _open_gateway(site, following.bus, router, views, owner)
         open_feed(site, "faces", following.publish, following.positions)
-    return Process(faces=faces, registry=site.registry)
+    return Process(faces=faces, registry=site.registry, readiness=site.readiness)
 
 
 async def _open_jobs(site: Site, everything: Bus, commands: CommandPort) -> None:
     reactions = Reactions(site.stores.log, site.codec, everything, commands, site.stores.reactions)
     await reactions.start()
     site.stack.push_async_callback(reactions.close)
+    watch_reactions(site.registry, reactions)
+    site.readiness.add(lambda: of_reactions(reactions))
 
 
 async def _open_gateway(
@@ -91,5 +96,6 @@ async def _open_gateway(
         views=views,
         writable=lambda: owner is None or owner.node.writable,
         registry=site.registry,
+        readiness=site.readiness,
     )
     return await open_faces(ground, site.stack)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Mapping
 
 from commands.tasks import TaskOwner
 from eventlog.bus import Bus
+from ops import readiness
+from ops.metrics.reading import watch_read_side, watch_runner
 from ops.roles.carrying import open_feed
 from ops.roles.role import Role
 from ops.roles.site import Site
@@ -26,11 +28,15 @@ async def open_views(site: Site, heads: Callable[[], Mapping[int, int]]) -> Read
     if Role.PROJECTOR not in site.roles:
         views = await ViewsElsewhere.open(stores.shelf, stores.log, heads, _hurrying(site))
         site.stack.push_async_callback(views.close)
+        watch_read_side(site.registry, views)
         return views
     bus = Bus()
     settings = ViewsSettings(runner=RunnerSettings(linger_ms=int(site.settings.linger_ms)), shared=True)
     written = await Views.open(stores.shelf, stores.log, bus, site.codec, settings)
     site.stack.push_async_callback(written.close)
+    watch_runner(site.registry, written.runner)
+    watch_read_side(site.registry, written)
+    site.readiness.add(lambda: readiness.of_views(written))
 
     async def positions(shards: Collection[int]) -> Mapping[int, int]:
         held = written.positions()

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import cached_property
 
-from prometheus_client import CollectorRegistry
-
 from commands.ownership import NodeShards, StaticOwnership
 from domain.aggregates import EVENT_CLASSES
 from eventlog.bus import Bus
@@ -15,6 +13,8 @@ from eventlog.codec import EventCodec
 from eventlog.registry import Registry
 from eventlog.sealing import PlainSealing
 from gateways.rpc.handshake import Identity
+from ops.metrics.families import ProcessRegistry
+from ops.readiness import Readiness
 from ops.roles.role import Role
 from ops.settings import Settings, SettingsError
 from ops.stores import Carrier, Shared, Stores
@@ -39,7 +39,8 @@ class Site:
         self.name = settings.node_name
         self.identity = Identity(self.name, stores.log.log_id, stores.log.shard_count)
         self.ownership = StaticOwnership(lambda: rows, stores.log.shard_count)
-        self.registry = CollectorRegistry()
+        self.registry = ProcessRegistry(self.name, roles)
+        self.readiness = Readiness()
         self.own_commits = Bus()
         """What this process's own node wrote."""
 

@@ -12,7 +12,7 @@ import pytest
 
 from gateways.rest.app import api_routes, openapi
 from gateways.rest.describe import openapi_text
-from gateways.rest.metrics import build_metrics_app
+from gateways.rest.probe import Probe
 from gateways.rest.routing import MemberRoute
 from gateways.rest.services import RestSettings
 from gateways.web import page_files
@@ -135,7 +135,9 @@ async def test_metrics_stand_on_their_own(built: House) -> None:
     ann = await built.person("ann")
     await ann.get("/v1/users/ann")
     await built.client.get("/nothing/at/all")
-    transport = httpx.ASGITransport(build_metrics_app(built.services.registry))
+    probe = Probe()
+    probe.watch(built.services.registry, built.services.readiness)
+    transport = httpx.ASGITransport(probe)
     async with httpx.AsyncClient(transport=transport, base_url="http://metrics.test") as client:
         text = (await client.get("/metrics")).text
         assert (await client.get("/v1/users/me")).status_code == 404

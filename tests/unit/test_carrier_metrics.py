@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from ops.carrier_metrics import FeedCollector, RelayCollector
+from ops.metrics.carrying import watch_feed, watch_relay
 from tests.unit import test_feed, test_relay
 
 
@@ -12,7 +12,7 @@ async def test_the_relay_tells_its_lag_by_shard() -> None:
     house = test_relay.House()
     registry = CollectorRegistry()
     async with house.relay() as relay:
-        RelayCollector(registry, relay)
+        watch_relay(registry, relay)
         await house.write(2, 3)
         text = generate_latest(registry).decode()
         assert 'minutebook_relay_lag_commits{shard="2"} 3.0' in text
@@ -28,10 +28,10 @@ async def test_a_feed_tells_what_it_read() -> None:
     house = test_feed.House()
     registry = CollectorRegistry()
     async with house.feed(test_feed.QUIET) as feed:
-        FeedCollector(registry, "projector", feed)
+        watch_feed(registry, "projector", feed)
         await house.write(1, 2)
         await feed.reached({1: 2})
         text = generate_latest(registry).decode()
-    assert "minutebook_feed_projector_carried_total 2.0" in text
-    assert "minutebook_feed_projector_partitions 2.0" in text
-    assert "minutebook_feed_projector_forked 0.0" in text
+    assert 'minutebook_feed_carried_total{feed="projector"} 2.0' in text
+    assert 'minutebook_feed_partitions{feed="projector"} 2.0' in text
+    assert 'minutebook_feed_forked{feed="projector"} 0.0' in text

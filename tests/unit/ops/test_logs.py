@@ -129,6 +129,6 @@ def test_what_nobody_caught_is_logged_like_the_rest(
     assert (of_thread["event"], of_thread["thread"], of_thread["error"]) == (
         "thread failed",
         "t1",
-        "IndexError",
+        "ValueError",
     )
     assert "UserWarning: old" in str(warned["event"])
