@@ -60,6 +60,7 @@ class RoleCluster:
         ways: Mapping[str, int] | None = None,
         more: Mapping[str, str] | None = None,
     ) -> None:
+        self._folder = folder
         self.place = place
         self.nodes = nodes
         owners = [node for node, roles in nodes.items() if "owner" in roles]
@@ -87,6 +88,7 @@ class RoleCluster:
 
     async def start(self) -> None:
         """Start what does not run, one after the other."""
+        self._folder.mkdir(parents=True, exist_ok=True)
         for process in self.processes.values():
             if not process.running:
                 await process.start()
