@@ -19,6 +19,7 @@ from commands.tasks import TaskOwner
 from domain.aggregates import State
 from domain.errors import Problem
 from eventlog.codec import EventCodec
+from gateways.rpc.channels import ready, reason_of
 from gateways.rpc.counters import PeerCounters
 from gateways.rpc.encoding import Result, command_bytes, pack_call, pack_look, result_of
 from gateways.rpc.generated import minutebook_pb2 as pb
@@ -216,7 +217,7 @@ class RpcPeer(Peer):
         except HandshakeError as error:
             self._failed(str(error))
         except _BROKEN as error:
-            self._failed(_reason(error))
+            self._failed(reason_of(error))
         finally:
             self.up = False
             await channel.close()
@@ -230,7 +231,7 @@ class RpcPeer(Peer):
         """Raises HandshakeError, AioRpcError."""
         try:
             async with asyncio.timeout(self._settings.connect_s):
-                await _ready(channel)
+                await ready(channel)
                 method: grpc.aio.StreamStreamMultiCallable[pb.Batch, pb.Answers] = channel.stream_stream(
                     _PATH,
                     request_serializer=pb.Batch.SerializeToString,
@@ -274,7 +275,7 @@ class RpcPeer(Peer):
             except HandshakeError as error:
                 reason = str(error)
             except _BROKEN as error:
-                reason = _reason(error)
+                reason = reason_of(error)
             finally:
                 writer.cancel()
         self._failed(reason)
@@ -304,7 +305,7 @@ class RpcPeer(Peer):
                     await stream.done_writing()
                     return
             except _BROKEN as error:
-                self._failed(_reason(error))
+                self._failed(reason_of(error))
                 return
 
     def _batch(self, now: float) -> pb.Batch | None:
@@ -372,16 +373,6 @@ class RpcPeer(Peer):
             self._hear(asked, _NOT_SENT)
 
 
-async def _ready(channel: grpc.aio.Channel) -> None:
-    """Wait for the connection. Raises HandshakeError at its first failure: when to try again is ours to say, not gRPC's."""
-    state = channel.get_state(try_to_connect=True)
-    while state is not grpc.ChannelConnectivity.READY:
-        if state in {grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN}:
-            raise HandshakeError("nobody answers there")
-        await channel.wait_for_state_change(state)
-        state = channel.get_state()
-
-
 async def _greeting(stream: Stream, wanted: str) -> pb.Answers:
     answers = await stream.read()
     if not isinstance(answers, pb.Answers):
@@ -389,9 +380,3 @@ async def _greeting(stream: Stream, wanted: str) -> pb.Answers:
     if answers.version != VERSION or answers.WhichOneof("greeting") != wanted or answers.answers:
         raise HandshakeError(f"expected {wanted} of version {VERSION}")
     return answers
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, grpc.aio.AioRpcError):
-        return f"{error.code().name.lower()}: {(error.details() or '')[:200]}"
-    return type(error).__name__

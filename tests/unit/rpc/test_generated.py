@@ -1,4 +1,4 @@
-"""The code beside `minutebook.proto` is what protoc makes of it today."""
+"""The code beside `minutebook.proto` and `push.proto` is what protoc makes of it today."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from gateways.rpc.generate import HERE, generate
 
-NAMES = ("minutebook_pb2.py", "minutebook_pb2.pyi")
+NAMES = ("minutebook_pb2.py", "minutebook_pb2.pyi", "push_pb2.py", "push_pb2.pyi")
 
 
 @pytest.mark.slow
