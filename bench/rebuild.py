@@ -25,11 +25,12 @@ from domain.event import Event
 from domain.streams import shard_of
 from domain.talk import MessagePosted
 from eventlog.codec import EventCodec, frame_of, recorded
+from eventlog.received import received_of
 from eventlog.record import Commit, Committed, Draft, Head
 from eventlog.registry import Registry
 from eventlog.sealing import PlainSealing
 from ops.interpreter import interpreter_for_serving
-from projections.projection import Projection, received_of
+from projections.projection import Projection
 from projections.rebuild import SPAN_COMMITS
 from projections.runner import RunnerSettings
 from projections.sqlite import SqliteViewStore

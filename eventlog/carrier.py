@@ -87,6 +87,16 @@ class Listener(Protocol):
 class Source(Protocol):
     """Reads records partition by partition, each in order of its offsets, as often as it likes."""
 
+    @property
+    def reads_all(self) -> bool:
+        """Whether it always reads all partitions, sharing them with nobody."""
+        ...
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the carrier did not answer when it was last asked; a started source may come back by itself."""
+        ...
+
     async def start(self, listener: Listener) -> None:
         """Connect and begin; the listener is told. Raises CarrierUnavailableError, TopicMismatchError."""
         ...
@@ -96,7 +106,7 @@ class Source(Protocol):
         ...
 
     async def commit(self, offsets: Mapping[int, int]) -> None:
-        """Where to go on after a restart: the next offset per partition. Raises CarrierUnavailableError; harmless if lost."""
+        """Where to go on after a restart: the next offset per partition. Raises CarrierUnavailableError, in time; harmless if lost."""
         ...
 
     async def close(self) -> None:

@@ -86,14 +86,30 @@ class MemorySender:
 
 
 class MemorySource:
-    """The Source port: one reader of all partitions, from what was committed or, with `from_end`, from the end."""
+    """The Source port: one reader of all partitions, from what was committed or, with `from_end`, from the end.
 
-    def __init__(self, carrier: MemoryCarrier, *, from_end: bool = False, records_max: int = 100) -> None:
+    `shares`: as one of a group, it says only by and by which ones it reads.
+    """
+
+    def __init__(
+        self, carrier: MemoryCarrier, *, from_end: bool = False, shares: bool = False, records_max: int = 100
+    ) -> None:
         self._carrier = carrier
         self._from_end = from_end
+        self._shares = shares
         self._records_max = records_max
         self._next: dict[int, int] = {}
         self._listener: Listener | None = None
+
+    @property
+    def reads_all(self) -> bool:
+        """As made."""
+        return not self._shares
+
+    @property
+    def is_away(self) -> bool:
+        """As the carrier is."""
+        return not self._carrier.is_up
 
     async def start(self, listener: Listener) -> None:
         """See the port."""

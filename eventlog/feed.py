@@ -1,7 +1,8 @@
 """The feed: the consumer's side of the carrier. Hands over each shard's commits once, in order, whatever the carrier does.
 
 Positions are the reader's own: it tells where it is, and the feed goes on behind that. Offsets of the carrier only say where
-to look first. What is missing, out of order, of another log or forged is read from the log.
+to look first. What is missing, out of order, of another log or forged is read from the log; so is everything while the
+carrier is away.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Generic, TypeVar
 
-import msgspec
 import structlog
 
 from eventlog.carrier import CarriedRecord, CarrierUnavailableError, Source, partition_of
 from eventlog.feed_gate import ForkedError, ShardGate, Verdict
+from eventlog.feed_settings import FeedMetrics, FeedSettings
 from eventlog.kafka_record import Carried, ForgedRecordError, carried_of
 from eventlog.port import Log
 from eventlog.record import GENESIS_DIGEST, Commit
@@ -26,55 +27,16 @@ T = TypeVar("T")
 
 Handler = Callable[[Sequence[T]], Awaitable[None] | None]
 Positions = Callable[[Collection[int]], Awaitable[Mapping[int, int]]]
-
-
-class FeedSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """`look_ms`: how often the log's heads are looked at, for what the carrier lost while it was quiet.
-
-    `from_log`: read from the log first what came before, for sources that start at the carrier's end.
-    """
-
-    poll_ms: int = 200
-    read_commits: int = 1_000
-    commit_ms: int = 1_000
-    look_ms: int = 1_000
-    back_off_ms: int = 100
-    back_off_ms_max: int = 5_000
-    from_log: bool = False
-
-
-class FeedMetrics:
-    """Plain counters. `unfit`: records that did not follow what was applied; `forged`: those that contradict themselves."""
-
-    __slots__ = (
-        "batches",
-        "carried",
-        "commit_failures",
-        "dropped",
-        "failures",
-        "forged",
-        "refilled",
-        "refills",
-        "unfit",
-    )
-
-    def __init__(self) -> None:
-        self.batches = 0
-        self.carried = 0
-        self.refilled = 0
-        self.refills = 0
-        self.dropped = 0
-        self.unfit = 0
-        self.forged = 0
-        self.failures = 0
-        self.commit_failures = 0
+Lost = Callable[[Collection[int]], Awaitable[None]]
+Looked = Callable[[Mapping[int, int]], Awaitable[None]]
 
 
 class Feed(Generic[T]):
     """Owns one task. `handler` gets non-empty batches, each shard's in position order; the next waits until it is done.
 
-    `positions(shards)` tells what the reader has applied; it is asked for each partition that is assigned, and again after
-    the handler failed. `decode` makes of a commit what the handler wants.
+    `positions(shards)` tells what the reader has applied; it is asked when partitions are assigned, for all their shards at once, and
+    again after the handler failed. `lost(shards)` is awaited when they are taken away. `decode` makes of a commit what the handler
+    wants, and raises nothing. `looked(heads)` is awaited after each look at where the log's shards end.
     """
 
     def __init__(
@@ -86,6 +48,8 @@ class Feed(Generic[T]):
         positions: Positions,
         decode: Callable[[Commit], T],
         handler: Handler[T],
+        lost: Lost | None = None,
+        looked: Looked | None = None,
         settings: FeedSettings | None = None,
     ) -> None:
         self._log = log
@@ -94,15 +58,21 @@ class Feed(Generic[T]):
         self._positions = positions
         self._decode = decode
         self._handler = handler
+        self._lost = lost
+        self._looked = looked
         self._settings = settings or FeedSettings()
         self._gates: dict[int, ShardGate] = {}
         self._assigned: set[int] = set()
+        self._former: set[int] = set()
+        """Partitions of a source that failed, kept until the next one says what it reads."""
         self._unloaded: dict[int, bool] = {}
         """Partitions that are assigned and whose positions were not asked for yet; whether the log is to be read first."""
         self._handed_over: dict[int, int] = {}
         self._offsets: dict[int, int] = {}
+        self._committed: dict[int, int] = {}
         self._committed_at = 0.0
-        self._looked_at = 0.0
+        self._look_now = asyncio.Event()
+        self._is_connected = False
         self._heads: Mapping[int, int] = {}
         """Where the log ended when it was looked at."""
         self._turn = asyncio.Lock()
@@ -115,7 +85,11 @@ class Feed(Generic[T]):
         self.metrics = FeedMetrics()
 
     def start(self) -> None:
-        """Begin in the background; a carrier that is away is tried again, and the log is read meanwhile."""
+        """Begin in the background; a carrier that is away is tried again, and the log is read meanwhile.
+
+        A source that shares partitions with others reads none before it was told which; from then on it keeps them while the carrier is
+        away.
+        """
         self._task = asyncio.get_running_loop().create_task(self._run(), name="feed")
 
     @property
@@ -127,6 +101,11 @@ class Feed(Generic[T]):
     def partitions(self) -> frozenset[int]:
         """The partitions it reads now."""
         return frozenset(self._assigned)
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the carrier cannot be reached: what there is comes from the log meanwhile, looked at every `look_ms`."""
+        return not self._is_connected or self._source.is_away
 
     @property
     def lag(self) -> Mapping[int, int]:
@@ -148,10 +127,16 @@ class Feed(Generic[T]):
             await self._progress.wait()
 
     async def close(self) -> None:
-        """Finish the batch at hand, commit its offsets, end the task, close the source. Idempotent."""
+        """Finish the batch at hand, commit its offsets, end the task, close the source. Idempotent.
+
+        A carrier that is away is not waited for, and a batch from the log is cut off then.
+        """
         self._is_closing = True
+        self._look_now.set()
         task, self._task = self._task, None
         if task is not None:
+            if not self._is_connected:
+                task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
     # The source's side
@@ -159,6 +144,8 @@ class Feed(Generic[T]):
     async def assigned(self, partitions: Sequence[int]) -> None:
         """See `carrier.Listener`. The positions are asked for before the first record is looked at."""
         async with self._turn:
+            await self._forget(self._former.difference(partitions))
+            self._former.clear()
             self._assigned.update(partitions)
             self._unloaded.update(dict.fromkeys(partitions, self._settings.from_log))
 
@@ -168,16 +155,20 @@ class Feed(Generic[T]):
             await self._commit(
                 {number: self._offsets[number] for number in partitions if number in self._offsets}
             )
-            self._forget(partitions)
+            await self._forget(partitions)
 
-    def _forget(self, partitions: Collection[int]) -> None:
+    async def _forget(self, partitions: Collection[int]) -> None:
+        shards: list[int] = []
         for number in partitions:
             self._assigned.discard(number)
             self._unloaded.pop(number, None)
             self._offsets.pop(number, None)
             for shard in self._shards_of(number):
+                shards.append(shard)
                 self._gates.pop(shard, None)
                 self._handed_over.pop(shard, None)
+        if shards and self._lost is not None:
+            await self._lost(shards)
 
     def _shards_of(self, partition: int) -> range:
         return range(partition, self._log.shard_count + 1, self._partitions)
@@ -185,28 +176,46 @@ class Feed(Generic[T]):
     # The task
 
     async def _run(self) -> None:
+        """Two things at once: what the carrier brings, and looks at the log for what it does not."""
+        if self._source.reads_all:
+            await self.assigned(range(self._partitions))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._look_for_ever())
+                tasks.create_task(self._carry())
+        except* ForkedError as forks:
+            error = forks.exceptions[0]
+            assert isinstance(error, ForkedError)
+            self.failure = error
+            _log.error("a feed ended: its reader follows another log", error=str(error))
+        finally:
+            self._progress.set()
+
+    async def _carry(self) -> None:
         back_off_ms = self._settings.back_off_ms
         while not self._is_closing:
-            handed_over = self.metrics.batches
+            carried = self.metrics.carried
             try:
                 await self._source.start(self)
+                self._is_connected = True
                 await self._follow()
-            except ForkedError as error:
-                self.failure = error
-                _log.error("a feed ended: its reader follows another log", error=str(error))
-                break
+            except ForkedError:
+                raise
             except Exception as error:  # noqa: BLE001 - nothing is lost: it goes on behind what the reader has
                 self.metrics.failures += 1
                 _log.warning("a feed begins again", error=f"{type(error).__name__}: {error}")
             finally:
+                self._is_connected = False
                 await self._source.close()
-                self._forget(tuple(self._assigned))
-            if self.metrics.batches > handed_over:
+            if self.metrics.carried > carried:
                 back_off_ms = self._settings.back_off_ms
             if not self._is_closing:
+                self._offsets.clear()
+                self._committed.clear()
+                self._former = set(self._assigned)
+                self._look_now.set()
                 await asyncio.sleep(back_off_ms / 1_000)
                 back_off_ms = min(back_off_ms * 2, self._settings.back_off_ms_max)
-        self._progress.set()
 
     async def _follow(self) -> None:
         while not self._is_closing:
@@ -219,7 +228,6 @@ class Feed(Generic[T]):
                     for gate in tuple(self._gates.values()):
                         if gate.behind:
                             await self._refill(gate)
-                await self._look()
             except (CarrierUnavailableError, ForkedError):
                 raise
             except Exception as error:  # noqa: BLE001 - the reader's or the log's failure costs no connection to the carrier
@@ -240,16 +248,22 @@ class Feed(Generic[T]):
     async def _load(self) -> None:
         """Ask the reader where it is, and the log for the digest of what it applied last."""
         while self._unloaded:
-            partition, is_behind = min(self._unloaded.items())
-            shards = self._shards_of(partition)
-            positions = await self._positions(shards)
-            for shard in shards:
-                position = positions.get(shard, 0)
-                digest = await self._digest_at(shard, position)
-                self._handed_over[shard] = position
-                self._gates[shard] = ShardGate(shard, self._log.log_id, position, digest, behind=is_behind)
-            del self._unloaded[partition]
+            unloaded, self._unloaded = self._unloaded, {}
+            try:
+                await self._load_these(unloaded)
+            except BaseException:
+                self._unloaded = {**unloaded, **self._unloaded}
+                raise
         self._progress.set()
+
+    async def _load_these(self, unloaded: Mapping[int, bool]) -> None:
+        behind = {shard: value for number, value in unloaded.items() for shard in self._shards_of(number)}
+        positions = await self._positions(behind)
+        for shard, is_behind in behind.items():
+            position = positions.get(shard, 0)
+            digest = await self._digest_at(shard, position)
+            self._handed_over[shard] = position
+            self._gates[shard] = ShardGate(shard, self._log.log_id, position, digest, behind=is_behind)
 
     async def _digest_at(self, shard: int, position: int) -> bytes:
         if position == 0:
@@ -324,20 +338,35 @@ class Feed(Generic[T]):
         self.metrics.batches += 1
         self._progress.set()
 
+    async def _look_for_ever(self) -> None:
+        while not self._is_closing:
+            try:
+                async with asyncio.timeout(self._settings.look_ms / 1_000):
+                    await self._look_now.wait()
+            except TimeoutError:
+                pass  # It is time.
+            self._look_now.clear()
+            if not self._is_closing:
+                await self._look()
+
     async def _look(self) -> None:
-        """Refill shards that stood still between two looks although the log has more: the carrier lost it."""
-        now = asyncio.get_running_loop().time()
-        if now - self._looked_at < self._settings.look_ms / 1_000:
-            return
-        self._looked_at = now
-        heads = await self._log.heads()
-        self._heads = {shard: head.position for shard, head in heads.items()}
-        async with self._turn:
-            for gate in tuple(self._gates.values()):
-                head = heads.get(gate.shard)
-                stood_still, gate.looked_at = gate.looked_at == gate.position, gate.position
-                if stood_still and head is not None and head.position > gate.position:
-                    await self._refill(gate)
+        """Refill what the log has more of: shards that stood still between two looks, or all while the carrier is away."""
+        try:
+            heads = await self._log.heads()
+            self._heads = {shard: head.position for shard, head in heads.items()}
+            async with self._turn:
+                await self._load()
+                for gate in tuple(self._gates.values()):
+                    stood_still, gate.looked_at = gate.looked_at == gate.position, gate.position
+                    is_late = self._heads.get(gate.shard, 0) > gate.position
+                    if gate.behind or (is_late and (stood_still or self.is_away)):
+                        await self._refill(gate)
+            if self._looked is not None:
+                await self._looked(self._heads)
+        except ForkedError:
+            raise
+        except Exception as error:  # noqa: BLE001 - as above
+            await self._start_over(error)
 
     async def _commit_in_time(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -346,10 +375,14 @@ class Feed(Generic[T]):
             await self._commit(self._offsets)
 
     async def _commit(self, offsets: Mapping[int, int]) -> None:
-        if not offsets:
+        fresh = {
+            number: offset for number, offset in offsets.items() if self._committed.get(number) != offset
+        }
+        if not fresh:
             return
         try:
-            await self._source.commit(dict(offsets))
+            await self._source.commit(fresh)
+            self._committed.update(fresh)
         except CarrierUnavailableError as error:
             # The next reader starts further back and drops what it has.
             self.metrics.commit_failures += 1

@@ -3,6 +3,7 @@
 # ruff: noqa: SLF001 - What a client really does stands in its private fields.
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,9 +11,13 @@ import aiokafka
 from aiokafka.abc import ConsumerRebalanceListener
 from typing_extensions import override
 
-from eventlog.carrier import CarriedRecord, Listener
+from eventlog.carrier import CarriedRecord, CarrierUnavailableError, Listener
 from eventlog.kafka_driver import asked, reaching, record_from, shut
 from eventlog.kafka_settings import KafkaSettings, consumer_options
+
+PROBE_S = 1.0
+"""How often a Kafka that sends nothing is asked whether it is there."""
+PROBE_TIMEOUT_S = 2.0
 
 
 class KafkaSource:
@@ -37,6 +42,19 @@ class KafkaSource:
         self._from_end = from_end
         self._records_max = records_max
         self._consumer: Any = None
+        self._probing: asyncio.Task[None] | None = None
+        self._has_come = False
+        self._is_away = False
+
+    @property
+    def reads_all(self) -> bool:
+        """Unless it is in a group."""
+        return self._group is None
+
+    @property
+    def is_away(self) -> bool:
+        """Whether no broker answered the last probe. Records that come answer as well."""
+        return self._is_away
 
     @property
     def effective_settings(self) -> Mapping[str, Any]:
@@ -65,6 +83,21 @@ class KafkaSource:
             await shut(consumer)
             raise
         self._consumer = consumer
+        self._is_away = False
+        self._probing = asyncio.get_running_loop().create_task(self._probe(consumer), name="kafka-probe")
+
+    async def _probe(self, consumer: Any) -> None:
+        """The client itself keeps silent about a Kafka that went away, and gives nothing."""
+        while True:
+            await asyncio.sleep(PROBE_S)
+            if self._has_come:
+                self._has_come = self._is_away = False
+                continue
+            try:
+                async with asyncio.timeout(PROBE_TIMEOUT_S):
+                    self._is_away = not await consumer._client.force_metadata_update()
+            except TimeoutError:
+                self._is_away = True
 
     async def _take_all(self, consumer: Any, listener: Listener) -> None:
         places = [aiokafka.TopicPartition(self._topic, number) for number in range(self._partitions)]
@@ -79,6 +112,7 @@ class KafkaSource:
     async def poll(self, timeout_ms: int) -> Mapping[int, Sequence[CarriedRecord]]:
         """See the port."""
         found = await asked(self._consumer.getmany(timeout_ms=timeout_ms, max_records=self._records_max))
+        self._has_come = self._has_come or bool(found)
         return {
             place.partition: [record_from(record) for record in records] for place, records in found.items()
         }
@@ -88,10 +122,20 @@ class KafkaSource:
         if self._group is None or not offsets:
             return
         places = {aiokafka.TopicPartition(self._topic, number): offset for number, offset in offsets.items()}
-        await asked(self._consumer.commit(places))
+        timeout_s = self._settings.request_timeout_ms / 1_000
+        try:
+            # Without a coordinator the client would try for ever.
+            async with asyncio.timeout(timeout_s):
+                await asked(self._consumer.commit(places))
+        except TimeoutError:
+            raise CarrierUnavailableError(f"Kafka took no offsets in {timeout_s:g} s") from None
 
     async def close(self) -> None:
         """See the port."""
+        probing, self._probing = self._probing, None
+        if probing is not None:
+            probing.cancel()
+            await asyncio.gather(probing, return_exceptions=True)
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             await shut(consumer)

@@ -13,8 +13,8 @@ import structlog
 from domain.streams import StreamKind
 from domain.streams import kind_of as _kind_of
 from eventlog.codec import EventCodec
+from eventlog.received import Received, Unreadable, received_of
 from eventlog.record import Commit, Committed, Recorded
-from eventlog.registry import UnknownEventError
 from projections.store import (
     PARKED,
     SCAN_ROWS_MAX,
@@ -31,7 +31,6 @@ _log = structlog.get_logger(__name__)
 POSITIONS_IDLE_COMMITS = 2_000
 """A batch that changes nothing writes no position until this many commits have passed: what is applied twice changes nothing either."""
 
-ERROR_CHARACTERS_MAX = 200
 TRIALS_MAX = 4
 """A batch asks for rows whose keys it knows from its events or from other rows, hardly ever three deep; then they are fetched one by one."""
 
@@ -40,29 +39,11 @@ kind_of = lru_cache(maxsize=50_000)(_kind_of)
 Apply = Callable[[UnitOfWork, Recorded], None]
 
 
-class Unreadable(msgspec.Struct, frozen=True):
-    """A commit whose events this code cannot decode."""
-
-    commit: Commit
-    error: str
-
-
-Received = Committed | Unreadable
-
-
 class _Undecoded(msgspec.Struct, frozen=True, gc=False):
     commit: Commit
 
 
 T = TypeVar("T", bound=Committed | Unreadable | _Undecoded)
-
-
-def received_of(codec: EventCodec, commit: Commit, contents: frozenset[str] | None = None) -> Received:
-    """The commit with its events, or what says that they cannot be read; see `EventCodec.decode`."""
-    try:
-        return codec.decode(commit, contents)
-    except UnknownEventError as error:
-        return Unreadable(commit, str(error)[:ERROR_CHARACTERS_MAX])
 
 
 class Poison(Exception):

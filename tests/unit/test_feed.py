@@ -17,7 +17,8 @@ from eventlog.feed import Feed, FeedSettings, ForkedError
 from eventlog.feed_gate import ShardGate, Verdict
 from eventlog.kafka_record import carried_of, record_of
 from eventlog.memory import MemoryLog
-from eventlog.record import Commit
+from eventlog.port import LogUnavailableError
+from eventlog.record import Commit, Head
 from tests.contract.log_samples import LOG_ID, SHARD_COUNT, ShardMaker
 
 FAST = FeedSettings(poll_ms=1, look_ms=0, commit_ms=0, back_off_ms=1, back_off_ms_max=2, read_commits=3)
@@ -314,3 +315,82 @@ async def test_a_forged_record_that_fits_is_found_by_the_next_true_one() -> None
         await house.write(0, 2)
         with pytest.raises(ForkedError, match="what was applied at position 3 is not what the log holds"):
             await feed.reached({0: 4})
+
+
+async def test_the_log_is_followed_while_the_carrier_is_away_from_the_start() -> None:
+    house = House()
+    house.carrier.is_up = False
+    await house.write(0, 4, sent=False)
+    async with house.feed() as feed:
+        await feed.reached({0: 4})
+        assert feed.is_away
+        await house.write(1, 2, sent=False)
+        await feed.reached({1: 2})
+        assert feed.metrics.carried == 0
+        house.carrier.is_up = True
+        await house.write(0, 1)
+        await feed.reached({0: 5})
+    await house.check()
+
+
+async def test_a_carrier_that_goes_away_later_is_made_up_for_by_the_log() -> None:
+    house = House()
+    async with house.feed() as feed:
+        await house.write(0, 2)
+        await feed.reached({0: 2})
+        house.carrier.is_up = False
+        await house.write(0, 3, sent=False)
+        await feed.reached({0: 5})
+        assert feed.is_away
+    await house.check()
+
+
+async def test_one_of_a_group_keeps_what_it_had_while_the_carrier_is_away() -> None:
+    house = House()
+    house.source = MemorySource(house.carrier, shares=True)
+    lost: list[int] = []
+
+    async def lose(shards: Collection[int]) -> None:
+        lost.extend(shards)
+
+    feed = Feed(
+        house.log,
+        house.source,
+        PARTITIONS,
+        positions=house.reader.positions,
+        decode=lambda commit: commit,
+        handler=house.reader.take,
+        lost=lose,
+        settings=FAST,
+    )
+    house.carrier.is_up = False
+    feed.start()
+    await house.write(0, 1)
+    assert feed.partitions == frozenset(), "nobody gave it any yet"
+    house.carrier.is_up = True
+    await feed.reached({0: 1})
+    await house.source.take_away([1])
+    assert lost == [shard for shard in range(SHARD_COUNT + 1) if shard % PARTITIONS == 1]
+    house.carrier.is_up = False
+    await house.write(0, 2, sent=False)
+    await feed.reached({0: 3})
+    assert feed.partitions == {0}
+    await feed.close()
+    assert house.reader.seen(1) == []
+
+
+async def test_a_log_that_is_away_is_looked_at_again() -> None:
+    house = House()
+    heads, asked = house.log.heads, asyncio.Event()
+
+    async def away() -> Mapping[int, Head]:
+        asked.set()
+        raise LogUnavailableError("away")
+
+    house.log.heads = away  # type: ignore[method-assign]
+    async with house.feed(msgspec.structs.replace(FAST, from_log=True)) as feed:
+        await house.write(0, 2)
+        await asked.wait()
+        house.log.heads = heads  # type: ignore[method-assign]
+        await feed.reached({0: 2})
+    await house.check()

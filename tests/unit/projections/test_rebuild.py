@@ -8,7 +8,8 @@ import pytest
 
 from domain.errors import Problem
 from domain.talk import MessageEdited, MessageRecalled, ReactionAdded
-from projections.projection import Poison, Unreadable
+from eventlog.received import Unreadable
+from projections.projection import Poison
 from projections.rebuild import Progress, Rebuild, RollBack, digest_of
 from projections.sqlite import SqliteViewStore
 from projections.views import READ_MODELS
