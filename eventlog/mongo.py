@@ -10,8 +10,15 @@ from eventlog import mongo_reads as reads
 from eventlog.in_flight import InFlight
 from eventlog.mongo_driver import MongoDriver, MongoTimeouts
 from eventlog.mongo_errors import MongoFailure, named, write_failure
-from eventlog.mongo_schema import LOG, PROBE_DOCUMENT, LogDocument, prepare, remember_former_log_ids
-from eventlog.mongo_server import connected, opening_failure
+from eventlog.mongo_schema import (
+    LOG,
+    PROBE_DOCUMENT,
+    LogDocument,
+    check_stays,
+    prepare,
+    remember_former_log_ids,
+)
+from eventlog.mongo_server import MongoPlace, connected, opening_failure
 from eventlog.mongo_writes import MongoWriter
 from eventlog.port import (
     READ_COMMITS_MAX,
@@ -35,56 +42,52 @@ class MongoLog:
 
     def __init__(self, driver: MongoDriver, document: LogDocument, *, read_only: bool = False) -> None:
         self._driver = driver
-        self._document = document
+        self.document = document
+        """What the database said when it was opened."""
         self._appends = InFlight()
         self._writer = None if read_only else MongoWriter(driver, document.log_id)
 
     @classmethod
     async def open(
         cls,
-        uri: str,
+        uri: MongoPlace,
         database: str,
         shard_count: int | None = None,
         *,
         cluster_id: str | None = None,
         log_id: str | None = None,
         timeouts: MongoTimeouts | None = None,
+        arriving: bool = False,
         **driver_options: Any,
     ) -> MongoLog:
         """Open the log of a database, or create it when `shard_count` is given and there is none (`cluster_id` and `log_id` name a
-        new log; a given `cluster_id` must be that of an old one).
+        new log; a given `cluster_id` must be that of an old one). `uri` may be a driver, whose client is shared.
 
-        `driver_options`: see `MongoDriver.connect`. Raises LogMismatchError (the URI, the server, the user or the database will not
-        do, and what to do about it), LogUnavailableError (no answer; try again).
+        `arriving` is for who moves a log here: nobody else opens one that is not whole. `driver_options`: see `MongoDriver.connect`.
+        Raises LogMismatchError (the URI, the server, the user or the database will not do, and what to do about it),
+        LogUnavailableError (no answer; try again).
         """
-        return await cls._open(
-            uri, database, shard_count, cluster_id, log_id, timeouts, driver_options, read_only=False
-        )
+        driver = await connected(uri, database, timeouts, driver_options)
+        making = prepare(driver, shard_count, cluster_id, log_id, arriving=arriving)
+        return await cls._opened(driver, making, read_only=False)
 
     @classmethod
     async def open_read_only(
-        cls, uri: str, database: str, *, timeouts: MongoTimeouts | None = None, **driver_options: Any
+        cls, uri: MongoPlace, database: str, *, timeouts: MongoTimeouts | None = None, **driver_options: Any
     ) -> MongoLog:
         """Open an existing log for reading only, whoever serves it; `append` raises LogUnavailableError. Raises as `open`."""
-        return await cls._open(uri, database, None, None, None, timeouts, driver_options, read_only=True)
+        driver = await connected(uri, database, timeouts, driver_options)
+        return await cls._opened(driver, prepare(driver, None, None, None), read_only=True)
 
     @classmethod
-    async def _open(
-        cls,
-        uri: str,
-        database: str,
-        shard_count: int | None,
-        cluster_id: str | None,
-        log_id: str | None,
-        timeouts: MongoTimeouts | None,
-        driver_options: Mapping[str, Any],
-        *,
-        read_only: bool,
+    async def _opened(
+        cls, driver: MongoDriver, making: Awaitable[LogDocument], *, read_only: bool
     ) -> MongoLog:
-        driver = await connected(uri, database, timeouts, driver_options)
+        database = driver.database
         try:
-            log = cls(driver, await prepare(driver, shard_count, cluster_id, log_id), read_only=read_only)
+            log = cls(driver, await making, read_only=read_only)
             if not read_only:
+                check_stays(driver, log.document)
                 await log.probe()
         except OutcomeUnknownError as error:
             await driver.close()
@@ -100,22 +103,22 @@ class MongoLog:
     @property
     def log_id(self) -> str:
         """From the log's document."""
-        return self._document.log_id
+        return self.document.log_id
 
     @property
     def shard_count(self) -> int:
         """From the log's document."""
-        return self._document.shard_count
+        return self.document.shard_count
 
     @property
     def cluster_id(self) -> str:
         """Which cluster this database belongs to; a restore keeps it."""
-        return self._document.cluster_id
+        return self.document.cluster_id
 
     @property
     def former_log_ids(self) -> Sequence[str]:
         """The ids under which the frames of a restored log were written, oldest first."""
-        return self._document.former_log_ids
+        return self.document.former_log_ids
 
     async def remember_former_log_ids(self, log_ids: Sequence[str]) -> None:
         """Say whose frames it holds, oldest first, after it was filled from elsewhere. Raises as `heads`."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from eventlog.mongo_driver import MongoDriver, MongoTimeouts
 from eventlog.mongo_errors import MongoFailure, named
-from eventlog.mongo_server import connected
+from eventlog.mongo_server import MongoPlace, connected
 from eventlog.port import LogUnavailableError
 
 CHECKPOINTS = "checkpoints"
@@ -23,7 +23,7 @@ class MongoCheckpoint:
     @classmethod
     async def open(
         cls,
-        uri: str,
+        uri: MongoPlace,
         database: str,
         name: str,
         log_id: str,

@@ -48,6 +48,7 @@ WriteOperation = InsertOne[Document] | UpdateOne | UpdateMany | ReplaceOne[Docum
 
 CONNECTIONS_MAX = 32
 """Sockets to a server, at most; a call that finds none free waits, at most `select_ms`."""
+APPLICATION = "minutebook"
 HEARTBEAT_MS = 1_000
 """How often each server is looked at; its changes are pushed at once. After an error a server is believed again at the next look."""
 READ_CONCERN = ReadConcern("majority")
@@ -71,16 +72,38 @@ class DriverClosedError(Exception):
     """The client was closed."""
 
 
+class _Client:
+    """A client that several drivers share; closed with the last of them."""
+
+    def __init__(self, client: Any, connections: _Connections) -> None:
+        self.client = client
+        self.connections = connections
+        self._users = 0
+
+    def take(self) -> Any:
+        """The client, for one user more."""
+        self._users += 1
+        return self.client
+
+    async def leave(self) -> None:
+        """One user less."""
+        self._users -= 1
+        if self._users == 0:
+            closing = self.client.close()
+            if inspect.isawaitable(closing):
+                await closing
+
+
 class MongoDriver:
-    """One client and one of its databases. Every call raises the errors of `pymongo.errors` and DriverClosedError.
+    """One client, which others may share, and one of its databases. Every call raises the errors of `pymongo.errors` and
+    DriverClosedError.
 
     A cancelled call may still happen.
     """
 
-    def __init__(
-        self, client: Any, database: str, timeouts: MongoTimeouts, connections: _Connections
-    ) -> None:
-        self._client = client
+    def __init__(self, shared: _Client, database: str, timeouts: MongoTimeouts) -> None:
+        self._shared = shared
+        self._client = client = shared.take()
         self._concern = WriteConcern(w="majority", j=True, wtimeout=timeouts.write_ms)
         self._database = client.get_database(
             database,
@@ -89,8 +112,8 @@ class MongoDriver:
             write_concern=self._concern,
         )
         self._timeouts = timeouts
-        self._connections = connections
         self._calls = InFlight()
+        self._has_left = False
         self._sessions: list[Any] = []
         self._seen: Any = None
         """The operation time of the newest reply that a majority stands behind: what later reads must show."""
@@ -103,18 +126,20 @@ class MongoDriver:
         *,
         timeouts: MongoTimeouts | None = None,
         listeners: Sequence[Any] = (),
+        application: str = APPLICATION,
         client_class: Callable[..., Any] = AsyncIOMotorClient,
     ) -> MongoDriver:
         """A client for the running loop; it connects with its first call.
 
-        What the URI says about concerns, retries and read preference counts for nothing. `listeners` are PyMongo's (monitoring).
+        What the URI says about concerns, retries and read preference counts for nothing. `listeners` are PyMongo's (monitoring);
+        `application` is what the server calls the connections.
         Raises `pymongo.errors.ConfigurationError` for a URI that is none.
         """
         chosen = timeouts or MongoTimeouts()
         connections = _Connections()
         client = client_class(
             uri,
-            appname="minutebook",
+            appname=application,
             retryWrites=False,
             retryReads=False,
             w="majority",
@@ -130,7 +155,11 @@ class MongoDriver:
             maxPoolSize=CONNECTIONS_MAX,
             event_listeners=[connections, *listeners],
         )
-        return cls(client, database, chosen, connections)
+        return cls(_Client(client, connections), database, chosen)
+
+    def beside(self, database: str) -> MongoDriver:
+        """A driver of another database, or of the same one, over the same client; to be closed by itself."""
+        return MongoDriver(self._shared, database, self._timeouts)
 
     @property
     def database(self) -> str:
@@ -145,11 +174,23 @@ class MongoDriver:
     @property
     def connections_made(self) -> int:
         """Rises with every new connection: while it stands still, the server behind the connections is the same one."""
-        return self._connections.made
+        return self._shared.connections.made
 
     async def admin(self, command: str, **arguments: Any) -> Document:
         """A command of the `admin` database; its reply."""
         return await self._run(lambda: self._client.admin.command(command, **arguments))
+
+    async def command(self, command: Mapping[str, Any]) -> Document:
+        """A command of the database, which a majority has when it is answered; its reply."""
+        reply: Document = await self._run(
+            lambda: self._database.command({**command, "writeConcern": self.write_concern})
+        )
+        self._see(reply.get("operationTime"))
+        return reply
+
+    async def collections(self) -> list[str]:
+        """The names of the database's collections."""
+        return sorted(await self._run(self._database.list_collection_names))
 
     async def insert(self, collection: str, documents: Sequence[Mapping[str, Any]]) -> Document:
         """One ordered `insert` command; the server's own reply, with its `writeErrors` and `writeConcernError` beside each other.
@@ -242,6 +283,28 @@ class MongoDriver:
 
         return await self._after(call)
 
+    async def aggregate(
+        self, collection: str, pipeline: Sequence[Mapping[str, Any]], *, limit: int
+    ) -> list[Document]:
+        """What comes of a pipeline, all of it in one reply: at most `limit` documents and 16 MB.
+
+        The command itself and no cursor, as `insert`: a tenth of what the driver takes for one.
+        """
+        command: Document = {
+            "aggregate": collection,
+            "pipeline": pipeline,
+            "cursor": {"batchSize": limit + 1},
+            "maxTimeMS": self._timeouts.read_ms,
+        }
+        concern: Document = {"level": READ_CONCERN.level}
+        if self._seen is not None:
+            concern["afterClusterTime"] = self._seen
+        command["readConcern"] = concern
+        reply: Document = await self._run(lambda: self._database.command(command))
+        self._see(reply.get("operationTime"))
+        found: list[Document] = reply["cursor"]["firstBatch"]
+        return found[:limit]
+
     async def find_one(self, collection: str, filter_: Mapping[str, Any]) -> Document | None:
         """The document, None if there is none."""
         found = await self.find(collection, filter_, limit=1)
@@ -261,11 +324,11 @@ class MongoDriver:
         await self._run(lambda: self._database.drop_collection(collection))
 
     async def close(self) -> None:
-        """Finish what is in flight and close the sockets. Idempotent."""
+        """Finish what is in flight, and close the sockets if nobody else uses them. Idempotent."""
         await self._calls.close()
-        closing = self._client.close()
-        if inspect.isawaitable(closing):
-            await closing
+        if not self._has_left:
+            self._has_left = True
+            await self._shared.leave()
 
     async def _after(self, call: Callable[[Any], Awaitable[R]]) -> R:
         """Run a call that sees all that was answered before, in a session of its own while it runs."""

@@ -45,6 +45,10 @@ class LogDocument(msgspec.Struct, frozen=True):
     created_at: int
     former_log_ids: tuple[str, ...] = ()
     """The ids under which the frames of a restored log were written, oldest first."""
+    moved_to: str | None = None
+    """Where the log went; it is not written here any more."""
+    is_arriving: bool = False
+    """It is being moved here and not whole yet; nobody may use it."""
 
 
 def document_id(shard: int, position: int) -> int:
@@ -105,11 +109,17 @@ async def read_log(driver: MongoDriver) -> LogDocument | None:
 
 
 async def prepare(
-    driver: MongoDriver, shard_count: int | None, cluster_id: str | None, log_id: str | None
+    driver: MongoDriver,
+    shard_count: int | None,
+    cluster_id: str | None,
+    log_id: str | None,
+    *,
+    arriving: bool = False,
 ) -> LogDocument:
     """Make the log, or check the one that is there; of two that make it at the same time, one does.
 
-    Raises LogMismatchError, and the driver's errors.
+    `arriving`: a new one is only being moved here, and one of which that is known may be opened. Raises LogMismatchError, and the
+    driver's errors.
     """
     found = await read_log(driver)
     if found is None:
@@ -119,17 +129,22 @@ async def prepare(
             raise LogMismatchError(
                 f"database {driver.database} holds commits, but nothing says of which log; choose another one"
             )
-        found = await _create(driver, shard_count, cluster_id or uuid.uuid4().hex, log_id or uuid.uuid4().hex)
+        created_at = time.time_ns() // 1_000_000
+        names = log_id or uuid.uuid4().hex, shard_count, cluster_id or uuid.uuid4().hex
+        found = await _create(driver, LogDocument(*names, created_at, is_arriving=arriving))
+    if found.is_arriving and not arriving:
+        raise LogMismatchError(
+            f"the log in database {driver.database} is being moved there and is not whole: run the same"
+            " `minutebook move` again, or drop the database"
+        )
     _check(driver, found, shard_count, cluster_id)
     await _check_indexes(driver)
     return found
 
 
-async def _create(driver: MongoDriver, shard_count: int, cluster_id: str, log_id: str) -> LogDocument:
+async def _create(driver: MongoDriver, made: LogDocument) -> LogDocument:
     for name, keys in INDEXES.items():
         await driver.create_index(COMMITS, name, keys, unique=True)
-    created_at = time.time_ns() // 1_000_000
-    made = LogDocument(log_id, shard_count, cluster_id, created_at)
     insert = {"$setOnInsert": {"schema_version": SCHEMA_VERSION, **msgspec.to_builtins(made)}}
     await driver.set_once(LOG, LOG_DOCUMENT, insert)
     standing = await read_log(driver)
@@ -150,6 +165,15 @@ def _check(driver: MongoDriver, found: LogDocument, shard_count: int | None, clu
         raise LogMismatchError(
             f"database {driver.database} belongs to the cluster {found.cluster_id}, not to {cluster_id}: give each"
             " cluster a database of its own"
+        )
+
+
+def check_stays(driver: MongoDriver, found: LogDocument) -> None:
+    """Raises LogMismatchError for a log that was moved away: whoever wrote here would fork it."""
+    if found.moved_to is not None:
+        raise LogMismatchError(
+            f"the log in database {driver.database} was moved to {found.moved_to}: serve that one; this database is only read,"
+            " and may be dropped"
         )
 
 

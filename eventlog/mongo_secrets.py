@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from eventlog.mongo_driver import MongoDriver, MongoTimeouts
 from eventlog.mongo_errors import MongoFailure, named
-from eventlog.mongo_server import connected, opening_failure
+from eventlog.mongo_server import MongoPlace, connected, opening_failure
 from eventlog.port import LogMismatchError, LogUnavailableError
 from eventlog.secrets import LIST_MAX, SecretsUnavailableError, check_value
 
@@ -39,7 +39,7 @@ class MongoSecrets:
 
     @classmethod
     async def open(
-        cls, uri: str, database: str, *, timeouts: MongoTimeouts | None = None, **driver_options: Any
+        cls, uri: MongoPlace, database: str, *, timeouts: MongoTimeouts | None = None, **driver_options: Any
     ) -> MongoSecrets:
         """Open or create the collection. The database must not be that of the log: its backup goes elsewhere.
 
@@ -122,6 +122,18 @@ class MongoSecrets:
                 )
             )
         return {(document["subject"], document["name"]): document["value"] for document in found}
+
+    async def kinds(self) -> Sequence[str]:
+        """See the port."""
+        kinds: list[str] = []
+        first = [("kind", 1)]
+        while True:  # As often as there are kinds: each step is a probe of the index.
+            behind = {"kind": {"$gt": kinds[-1] if kinds else ""}}
+            async with self._line("", None):
+                found = await _surely(self._driver.find(SECRETS, behind, sort=first, limit=1))
+            if not found:
+                return kinds
+            kinds.append(found[0]["kind"])
 
     async def close(self) -> None:
         """See the port."""

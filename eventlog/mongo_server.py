@@ -22,15 +22,19 @@ from eventlog.port import LogMismatchError, LogUnavailableError
 
 _log = structlog.get_logger(__name__)
 
-OLDEST_VERSION = (5, 0)
-"""The first whose own default is majority, too (Jepsen found lost writes under every weaker one)."""
+MongoPlace = str | MongoDriver
+"""A URI, or a driver whose client is shared and whose server was looked at already."""
+OLDEST_VERSION = (6, 0)
+"""What we run against. 5.0 is the first whose own default is majority, too (Jepsen found lost writes under every weaker one)."""
 _INDEX_CONFLICTS = frozenset({85, 86})
 
 
 async def connected(
-    uri: str, database: str, timeouts: MongoTimeouts | None, driver_options: Mapping[str, Any]
+    uri: MongoPlace, database: str, timeouts: MongoTimeouts | None, driver_options: Mapping[str, Any]
 ) -> MongoDriver:
-    """A driver whose server will do. Raises LogMismatchError, LogUnavailableError."""
+    """A driver whose server will do; over the client of another driver if one is given. Raises LogMismatchError, LogUnavailableError."""
+    if isinstance(uri, MongoDriver):
+        return uri.beside(database)
     await check_uri(uri)
     try:
         driver = MongoDriver.connect(uri, database, timeouts=timeouts, **driver_options)

@@ -10,7 +10,7 @@ from pymongo.operations import DeleteOne, ReplaceOne
 
 from eventlog.mongo_driver import Document, MongoDriver, MongoTimeouts, WriteOperation
 from eventlog.mongo_errors import MongoFailure, named
-from eventlog.mongo_server import connected, opening_failure
+from eventlog.mongo_server import MongoPlace, connected, opening_failure
 from eventlog.port import Log
 from eventlog.snapshots import PARTS_MAX, Snapshot, digest_of, is_beyond_log, whole_digest
 
@@ -37,7 +37,7 @@ class MongoSnapshots:
     @classmethod
     async def open(
         cls,
-        uri: str,
+        uri: MongoPlace,
         database: str,
         log: Log,
         *,

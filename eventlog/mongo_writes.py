@@ -18,6 +18,7 @@ from eventlog.mongo_schema import (
     INDEXES,
     KEY_INDEX,
     STREAM_INDEX,
+    check_stays,
     document_id,
     document_of,
     read_log,
@@ -131,6 +132,8 @@ class MongoWriter:
     async def _check_log(self) -> None:
         try:
             found = await read_log(self._driver)
+            if found is not None:
+                check_stays(self._driver, found)
         except LogMismatchError as error:
             raise LogUnavailableError(str(error)) from error
         if found is None or found.log_id != self._log_id:

@@ -8,7 +8,7 @@ Subjects carry their tenant (`domain.streams.qualified`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 LIST_MAX = 1_000
@@ -53,6 +53,10 @@ class Secrets(Protocol):
         """Values of a kind (of one subject, or of all) by (subject, name), ascending, behind `after`, at most
         `limit`.
         """
+        ...
+
+    async def kinds(self) -> Sequence[str]:
+        """The kinds of which there are any, ascending."""
         ...
 
     async def close(self) -> None:
@@ -114,6 +118,10 @@ class MemorySecrets:
             if place[0] == kind and (subject is None or place[1] == subject) and place[1:] > after
         )
         return {place[1:]: self._values[place] for place in places[: min(limit, LIST_MAX)]}
+
+    async def kinds(self) -> Sequence[str]:
+        """See the port."""
+        return sorted({kind for kind, _, _ in self._values})
 
     async def close(self) -> None:
         """Nothing to release."""

@@ -24,6 +24,7 @@ from eventlog.record import Commit, Head
 from eventlog.sqlite_checkpoint import Checkpointer
 from eventlog.sqlite_schema import (
     LogMeta,
+    check_stays,
     connect_reader,
     connect_writer,
     prepare,
@@ -104,6 +105,7 @@ class SqliteLog:
             raise LogUnavailableError(f"{path}: {error}") from error
         try:
             meta = prepare(db, path, shard_count, log_id)
+            check_stays(path, meta)
             # What a killed process had written but not yet synced is visible now; make it durable before
             # anybody reads it.
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -154,6 +156,11 @@ class SqliteLog:
     def shard_count(self) -> int:
         """From the meta table."""
         return self._meta.shard_count
+
+    @property
+    def meta(self) -> LogMeta:
+        """The meta table, as it was when the log was opened."""
+        return self._meta
 
     @property
     def path(self) -> Path:

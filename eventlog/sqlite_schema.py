@@ -56,6 +56,9 @@ PRESENT = "SELECT count(*) FROM commits WHERE id IN (SELECT value FROM json_each
 PROBE = "INSERT OR REPLACE INTO meta (name, value) VALUES ('probe', ?)"
 PROBE_END = "DELETE FROM meta WHERE name = 'probe'"
 _FORMER = "former_log_ids"
+_MOVED = "moved_to"
+_PUT_META = "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)"
+_DROP_META = "DELETE FROM meta WHERE name = ?"
 _POSITION_MASK = (1 << POSITION_BITS) - 1
 
 
@@ -65,6 +68,10 @@ class LogMeta(msgspec.Struct, frozen=True):
     log_id: str
     shard_count: int
     created_at: int
+    former_log_ids: tuple[str, ...] = ()
+    """The ids under which the frames of a restored log were written, oldest first."""
+    moved_to: str | None = None
+    """Where the log went; it is not written here any more."""
 
 
 def row_id(shard: int, position: int) -> int:
@@ -199,30 +206,27 @@ def read_meta(db: sqlite3.Connection) -> LogMeta:
     """The meta table. Raises LogMismatchError when something is missing."""
     values = dict(db.execute("SELECT name, value FROM meta").fetchall())
     try:
-        return LogMeta(values["log_id"], int(values["shard_count"]), int(values["created_at"]))
+        log_id, shard_count, created_at = values["log_id"], values["shard_count"], values["created_at"]
+        former = tuple(values.get(_FORMER, "").split())
+        return LogMeta(log_id, int(shard_count), int(created_at), former, values.get(_MOVED))
     except (KeyError, ValueError) as error:
         raise LogMismatchError(f"the meta table of the log is damaged: {error}") from error
-
-
-def former_log_ids(db: sqlite3.Connection) -> tuple[str, ...]:
-    """The ids under which the frames of a restored log were written, oldest first."""
-    row = db.execute("SELECT value FROM meta WHERE name = ?", (_FORMER,)).fetchone()
-    return () if row is None else tuple(str(row[0]).split())
 
 
 def renew_log_id(path: Path) -> tuple[str, str]:
     """Give a log that nobody has open a new id, as every restore does; (old id, new id).
 
-    Frames keep theirs; what comes after carries the new one, and everything derived from the old log is void.
-    Durable when it returns. Raises LogMismatchError, sqlite3.Error.
+    Frames keep theirs; what comes after carries the new one, and everything derived from the old log is void. It may be written, also
+    if the old one was moved away. Durable when it returns. Raises LogMismatchError, sqlite3.Error.
     """
     db = connect_writer(path)
     try:
         meta = prepare(db, path, None, None)
         renewed = uuid.uuid4().hex
-        former = " ".join((*former_log_ids(db), meta.log_id))
+        former = " ".join((*meta.former_log_ids, meta.log_id))
         db.execute("BEGIN IMMEDIATE")
-        db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (_FORMER, former))
+        db.execute(_PUT_META, (_FORMER, former))
+        db.execute(_DROP_META, (_MOVED,))
         db.execute("UPDATE meta SET value = ? WHERE name = 'log_id'", (renewed,))
         db.execute("COMMIT")
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -236,10 +240,33 @@ def remember_former_log_ids(path: Path, log_ids: Sequence[str]) -> None:
 
     Raises LogMismatchError, sqlite3.Error.
     """
+    _put_meta(path, _FORMER, " ".join(log_ids))
+
+
+def mark_moved(path: Path, place: str | None) -> None:
+    """Say where the log went, so that nobody writes it here again; None: it stays after all. Nobody has it open.
+
+    Durable when it returns. Raises LogMismatchError, sqlite3.Error.
+    """
+    _put_meta(path, _MOVED, place)
+
+
+def _put_meta(path: Path, name: str, value: str | None) -> None:
     db = connect_writer(path)
     try:
         prepare(db, path, None, None)
-        db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (_FORMER, " ".join(log_ids)))
+        if value is None:
+            db.execute(_DROP_META, (name,))
+        else:
+            db.execute(_PUT_META, (name, value))
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     finally:
         db.close()
+
+
+def check_stays(path: Path, meta: LogMeta) -> None:
+    """Raises LogMismatchError for a log that was moved away: whoever wrote here would fork it."""
+    if meta.moved_to is not None:
+        raise LogMismatchError(
+            f"the log at {path} was moved to {meta.moved_to}: serve that one; this folder is only read, and may be deleted"
+        )

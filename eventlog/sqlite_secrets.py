@@ -10,7 +10,7 @@ import asyncio
 import os
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS secrets (
 """
 _DELETE = "DELETE FROM secrets"
 _PLACE = "kind = ? AND subject = ? AND name = ?"
+_KINDS = "SELECT DISTINCT kind FROM secrets ORDER BY kind"
 _PUT = "INSERT INTO secrets (kind, subject, name, value) VALUES (?, ?, ?, ?)"
 _LIST = (
     "SELECT subject, name, value FROM secrets WHERE kind = :kind AND (:subject IS NULL OR subject = :subject)"
@@ -136,6 +137,11 @@ class SqliteSecrets:
         }
         rows = await self._run(lambda db: db.execute(_LIST, values).fetchall())
         return {(found, name): value for found, name, value in rows}
+
+    async def kinds(self) -> Sequence[str]:
+        """See the port."""
+        rows = await self._run(lambda db: db.execute(_KINDS).fetchall())
+        return [kind for (kind,) in rows]
 
     async def close(self) -> None:
         """See the port."""

@@ -168,7 +168,7 @@ def restore(source: Path, data: Path, report: Callable[[int, int], None] | None 
         former, log_id = renew_log_id(partial)
         settle(partial)
         partial.replace(folder.log)
-        _sync(data)
+        sync(data)
     finally:
         lock.release()
     return Restored(data=str(data), log_id=log_id, former_log_id=former, events=manifest.events)
@@ -208,14 +208,14 @@ def _copy_secrets(source: Path, target: Path) -> None:
             copy.execute("PRAGMA journal_mode = DELETE").fetchone()
     except sqlite3.Error as error:
         raise LogUnavailableError(f"{source}: {error}") from error
-    _sync(target)
+    sync(target)
 
 
 def settle(path: Path) -> None:
     """Leave WAL mode, so that the file can be renamed alone."""
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("PRAGMA journal_mode = DELETE").fetchone()
-    _sync(path)
+    sync(path)
 
 
 def _mark_of(path: Path) -> FileMark:
@@ -245,10 +245,11 @@ def _write(path: Path, text: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
-    _sync(path.parent)
+    sync(path.parent)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Put a file, or what a folder lists, on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

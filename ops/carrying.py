@@ -20,7 +20,7 @@ from eventlog.port import Log
 from eventlog.sqlite import LogMismatchError, SqliteLog
 from eventlog.sqlite_schema import remember_former_log_ids
 from ops.backup import settle
-from ops.folder import DataFolder, FolderLock
+from ops.folder import DataFolder, FolderLock, remove_database
 from ops.from_kafka import RestoredLog, restored_from_kafka
 from ops.settings import Settings, SettingsError
 
@@ -154,13 +154,13 @@ async def _fill_folder(
     try:
         # It gets its name when it is whole, so that an interruption leaves no half log that a server would open.
         partial = folder.log.with_name("log.db.restoring")
-        _remove(partial)
+        remove_database(partial)
         log = await SqliteLog.open(partial, shard_count)
         try:
             restored = await restored_from_kafka(topic, topic.partitions, log, report)
         except BaseException:
             await log.close()
-            _remove(partial)
+            remove_database(partial)
             raise
         await log.close()
         remember_former_log_ids(partial, restored.former_log_ids)
@@ -169,8 +169,3 @@ async def _fill_folder(
     finally:
         lock.release()
     return restored
-
-
-def _remove(path: Path) -> None:
-    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
-        path.with_name(name).unlink(missing_ok=True)

@@ -14,7 +14,9 @@ from eventlog.kafka_source import KafkaSource
 from eventlog.kafka_topic import check_owner, ensure_topic, partitions_for, topic_name
 from eventlog.mongo import MongoLog
 from eventlog.mongo_checkpoints import MongoCheckpoint
+from eventlog.mongo_moving import serving_as
 from eventlog.mongo_secrets import MongoSecrets
+from eventlog.mongo_server import connected
 from eventlog.mongo_snapshots import MongoSnapshots
 from gateways.redis_driver import FastStore, FastStoreUnavailableError
 from gateways.redis_limits import RedisLimiter
@@ -40,21 +42,24 @@ async def cluster_stores(settings: Settings) -> AsyncIterator[Stores]:
     Kafka may be away.
     """
     cluster = settings.cluster
-    uri = _needed(cluster, "mongodb_uri")
-    bootstrap, redis_url = _needed(cluster, "kafka_bootstrap"), _needed(cluster, "redis_url")
+    uri = address_of(cluster, "mongodb_uri")
+    bootstrap, redis_url = address_of(cluster, "kafka_bootstrap"), address_of(cluster, "redis_url")
     database = cluster.mongodb_database
     async with AsyncExitStack() as stack:
-        log = await MongoLog.open(uri, database, settings.shards, cluster_id=cluster.cluster_id)
+        # One client for all but the views, whose calls block.
+        mongodb = await connected(uri, database, None, {"application": serving_as(database)})
+        stack.push_async_callback(mongodb.close)
+        log = await MongoLog.open(mongodb, database, settings.shards, cluster_id=cluster.cluster_id)
         stack.push_async_callback(log.close)
-        secrets = await MongoSecrets.open(uri, database + SECRETS_SUFFIX)
+        secrets = await MongoSecrets.open(mongodb, database + SECRETS_SUFFIX)
         stack.push_async_callback(secrets.close)
-        snapshots = await MongoSnapshots.open(uri, database, log)
+        snapshots = await MongoSnapshots.open(mongodb, database, log)
         stack.push_async_callback(snapshots.close)
         views = await asyncio.to_thread(ViewDatabase.connect, uri, database + VIEWS_SUFFIX)
         stack.push_async_callback(asyncio.to_thread, views.close)
         checkpoints = {}
         for name in ("reactions", "relay"):
-            checkpoints[name] = await MongoCheckpoint.open(uri, database, name, log.log_id)
+            checkpoints[name] = await MongoCheckpoint.open(mongodb, database, name, log.log_id)
             stack.push_async_callback(checkpoints[name].close)
         fast = await FastStore.open(redis_url, f"minutebook:{cluster.cluster_id}")
         stack.push_async_callback(fast.close)
@@ -110,7 +115,8 @@ def _carrier(cluster: ClusterModel, bootstrap: str, log: MongoLog, checkpoint: C
     )
 
 
-def _needed(cluster: ClusterModel, name: str) -> str:
+def address_of(cluster: ClusterModel, name: str) -> str:
+    """The address of one of the cluster's servers. Raises SettingsError if it is not set."""
     value: str | None = getattr(cluster, name)
     if value is None:
         raise SettingsError(

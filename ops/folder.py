@@ -32,6 +32,11 @@ class DataFolder:
         return self.root / "log.db"
 
     @property
+    def arriving(self) -> Path:
+        """A log that is being moved here and not whole yet."""
+        return self.root / "log.db.moving"
+
+    @property
     def secrets(self) -> Path:
         """Credentials and server keys."""
         return self.root / "secrets.db"
@@ -103,6 +108,12 @@ class FolderLock:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def remove_database(path: Path) -> None:
+    """Remove an SQLite file, if it is there, with what SQLite keeps beside it."""
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+        path.with_name(name).unlink(missing_ok=True)
 
 
 @contextmanager

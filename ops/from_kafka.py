@@ -275,11 +275,10 @@ async def _write(db: sqlite3.Connection, target: Log, forged: int, report: Repor
     former: dict[str, None] = {}
     events = done = 0
     for shard, batch in _batches(db):
-        outcome = (await target.append({shard: batch}))[shard]
-        if outcome.appended != len(batch):
-            raise NotRestorableError(
-                f"the target refused {shard}:{batch[outcome.appended].position}; throw it away"
-            )
+        try:
+            await append_whole(target, shard, batch)
+        except ValueError as error:
+            raise NotRestorableError(f"{error}; throw it away") from None
         events += sum(commit.events_count for commit in batch)
         done += len(batch)
         if report is not None:
@@ -296,6 +295,13 @@ async def _write(db: sqlite3.Connection, target: Log, forged: int, report: Repor
         left=records - commits,
         forged=forged,
     )
+
+
+async def append_whole(target: Log, shard: int, batch: Sequence[Commit]) -> None:
+    """Append all of these commits of another log. Raises ValueError if the target refuses one, and as `Log.append`."""
+    outcome = (await target.append({shard: batch}))[shard]
+    if outcome.appended != len(batch):
+        raise ValueError(f"the target refused {shard}:{batch[outcome.appended].position}")
 
 
 def _batches(db: sqlite3.Connection) -> Iterator[tuple[int, list[Commit]]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from eventlog.carrier import Sender, Source
 from eventlog.checkpoints import Checkpoint, FileCheckpoint
-from eventlog.port import Log
+from eventlog.port import Log, LogMismatchError
 from eventlog.secrets import Secrets
 from eventlog.snapshots import Snapshots, SqliteSnapshots
 from eventlog.sqlite import SqliteLog
@@ -67,6 +67,10 @@ class Stores:
 @asynccontextmanager
 async def embedded_stores(settings: Settings, folder: DataFolder) -> AsyncIterator[Stores]:
     """Files in the data folder. Raises LogMismatchError, LogUnavailableError, SecretsUnavailableError."""
+    if folder.arriving.exists():
+        raise LogMismatchError(
+            f"the log in {folder.root} is being moved there and is not whole: run the same `minutebook move` again, or delete the folder"
+        )
     async with AsyncExitStack() as stack:
         secrets = await SqliteSecrets.open(folder.secrets)
         stack.push_async_callback(secrets.close)

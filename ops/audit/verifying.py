@@ -20,7 +20,6 @@ from eventlog.sqlite_reads import heads, shard_page, stream_tail
 from eventlog.sqlite_schema import (
     LogMeta,
     connect_reader,
-    former_log_ids,
     prepare,
     row_id,
 )
@@ -114,7 +113,7 @@ class Verification:
 
     def _whole(self, db: sqlite3.Connection, path: Path, beside: list[Evidence]) -> Iterator[Fault]:
         self._meta = meta = prepare(db, path, None, None)
-        log_ids = {meta.log_id, *former_log_ids(db)}
+        log_ids = {meta.log_id, *meta.former_log_ids}
         try:
             self._total = sum(head.position for head in heads(db, meta.shard_count).values())
         except sqlite3.DatabaseError:

@@ -16,6 +16,7 @@ from ops.cli import (
     doctor,
     importing,
     keys,
+    moving,
     parked,
     rebuilding,
     serving,
@@ -78,6 +79,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(carrying.repair_app, name="repair")
 app.command("backup")(backups.backup_command)
 app.command("restore")(backups.restore_command)
+app.command("move")(moving.move_command)
 app.command("config")(show.config_command)
 app.command("bench", context_settings={"allow_extra_args": True})(benching.bench_command)
 app.command("doctor")(doctor.doctor_command)

@@ -26,6 +26,8 @@ _CODES: Mapping[str, int] = {
     "FolderUnusableError": UNAVAILABLE,
     "LogMismatchError": WRONG_USE,
     "LogUnavailableError": UNAVAILABLE,
+    "MoveFailedError": NO,
+    "MoveRefusedError": WRONG_USE,
     "NoServerError": UNAVAILABLE,
     "NotRestorableError": NO,
     "OutcomeUnknownError": UNAVAILABLE,

@@ -201,3 +201,13 @@ async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "secrets.db").write_bytes(b"no database" * 1000)
     with pytest.raises(SecretsUnavailableError):
         await SqliteSecrets.open(tmp_path / "secrets.db")
+
+
+async def test_the_kinds_that_there_are(secrets: Secrets) -> None:
+    assert list(await secrets.kinds()) == []
+    for kind in ("refresh", "app_key", "password"):
+        for subject in ("u_1", "u_2"):
+            await secrets.put(kind, subject, "main", b"x")
+    await secrets.delete("app_key", "u_1", "main")
+    await secrets.delete("app_key", "u_2", "main")
+    assert list(await secrets.kinds()) == ["password", "refresh"]

@@ -66,7 +66,7 @@ MEMBER = {"setName": "rs0", "isWritablePrimary": True}
 @pytest.mark.parametrize(
     "hello, version, words",
     [
-        (MEMBER, [4, 4, 29, 0], "MongoDB 4.4.29 is too old: 5.0 or newer"),
+        (MEMBER, [4, 4, 29, 0], "MongoDB 4.4.29 is too old: 6.0 or newer"),
         ({}, [6, 0, 27, 0], "stands alone"),
         ({"msg": "isdbgrid"}, [6, 0, 27, 0], "mongos"),
     ],
@@ -77,7 +77,7 @@ def test_a_server_that_will_not_do(hello: dict[str, Any], version: list[int], wo
         check_kind(hello, build)
 
 
-@pytest.mark.parametrize("version", [[5, 0, 0, 0], [6, 0, 27, 0], [8, 1, 0, 0]])
+@pytest.mark.parametrize("version", [[6, 0, 0, 0], [6, 0, 27, 0], [8, 1, 0, 0]])
 def test_a_server_that_will_do(version: list[int]) -> None:
     check_kind(MEMBER, {"version": "any", "versionArray": version})
 

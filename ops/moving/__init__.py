@@ -1,0 +1,1 @@
+"""A log moved from a data folder to a cluster, or back."""
