@@ -6,8 +6,8 @@ errors of the driver.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from eventlog.mongo_driver import MongoDriver
 from eventlog.mongo_schema import COMMITS, commit_of, document_id
@@ -15,8 +15,8 @@ from eventlog.record import Commit, Head
 
 KEYS_PER_QUERY_MAX = 1_000
 IDS_PER_QUERY_MAX = 5_000
-HEADS_AT_ONCE_MAX = 16
-"""Queries for heads in flight together."""
+HEADS_PER_QUERY_MAX = 100
+"""Shards whose heads one command asks for."""
 
 _NEWEST_FIRST = [("first_version", -1)]
 _BY_VERSION = [("first_version", 1)]
@@ -104,17 +104,20 @@ async def ids_present(driver: MongoDriver, ids: Sequence[int]) -> set[int]:
 
 
 async def heads(driver: MongoDriver, shard_count: int) -> Mapping[int, Head]:
-    """The last commit of every shard, one probe of the primary key each."""
+    """The last commit of every shard: one probe of the primary key each, and one command for very many of them.
+
+    Every process of a cluster looks at the heads once a second.
+    """
     found: dict[int, Head] = {}
     shards = range(shard_count + 1)
-    for start in range(0, len(shards), HEADS_AT_ONCE_MAX):
-        some = shards[start : start + HEADS_AT_ONCE_MAX]
-        newest = await asyncio.gather(*[_head(driver, shard) for shard in some])
-        found.update({shard: head for shard, head in zip(some, newest, strict=True) if head is not None})
+    for start in range(0, len(shards), HEADS_PER_QUERY_MAX):
+        first, *others = [_newest_of(shard) for shard in shards[start : start + HEADS_PER_QUERY_MAX]]
+        unions = [{"$unionWith": {"coll": COMMITS, "pipeline": other}} for other in others]
+        documents = await driver.aggregate(COMMITS, [*first, *unions], limit=HEADS_PER_QUERY_MAX)
+        found.update({document["shard"]: commit_of(document).head for document in documents})
     return found
 
 
-async def _head(driver: MongoDriver, shard: int) -> Head | None:
+def _newest_of(shard: int) -> list[Mapping[str, Any]]:
     bounds = {"$gt": document_id(shard, 0), "$lt": document_id(shard + 1, 0)}
-    found = await driver.find(COMMITS, {"_id": bounds}, sort=[("_id", -1)], limit=1)
-    return commit_of(found[0]).head if found else None
+    return [{"$match": {"_id": bounds}}, {"$sort": {"_id": -1}}, {"$limit": 1}]
