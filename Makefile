@@ -90,8 +90,8 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 
 .PHONY: lock
 lock: install ## Resolve the locks anew: all that running and testing need, and the parts that the image needs.
-	@$(LOCK) --extra cluster --extra dev pyproject.toml --output-file requirements.lock
-	@$(LOCK) --extra cluster --constraint requirements.lock pyproject.toml --output-file docker/requirements.lock
+	@$(LOCK) --extra cluster --extra telemetry --extra dev pyproject.toml --output-file requirements.lock
+	@$(LOCK) --extra cluster --extra telemetry --constraint requirements.lock pyproject.toml --output-file docker/requirements.lock
 	@echo hatchling | $(LOCK) --constraint requirements.lock - --output-file docker/build.lock
 
 .PHONY: clean

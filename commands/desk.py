@@ -29,6 +29,7 @@ from domain.errors import Problem
 from domain.event import Command, Message, Place, Written
 from domain.group import AddMembers, CreateGroup, GroupState
 from domain.streams import qualified, split, user_stream
+from eventlog.record import Trace
 
 KNOWN_USERS_MAX = 200_000
 FACT_TASKS_MAX = 2_000
@@ -72,6 +73,8 @@ class Desk:
         self._tasks = TaskOwner("desk", FACT_TASKS_MAX)
         self.elsewhere: Users | None = None
         """Set where several nodes share the shards."""
+        self.traced: Callable[[Order], None] | None = None
+        """Sees orders that have a trace, first of all."""
 
     async def close(self) -> None:
         """Give up orders whose facts are still being looked for."""
@@ -102,6 +105,8 @@ class Desk:
         command: Command,
         keyed: Keyed,
         done: Callable[[Answer | Problem], None],
+        *,
+        trace: Trace | None = None,
     ) -> None:
         """Hand in a command; `done` is called exactly once, on the loop, at once or later. Orders of one stream keep their order only
         if none of them needs a fact that is not in memory."""
@@ -115,11 +120,14 @@ class Desk:
             payload_digest=keyed.payload_digest(self._payload_secret),
             done=done,
             importing=caller.importing,
+            trace=trace,
         )
         self.hand_in(order)
 
     def hand_in(self, order: Order) -> None:
         """As `submit`, for an order that is made already; its `done` hears NotOwner for a shard that this node has not."""
+        if order.trace is not None and self.traced is not None:
+            self.traced(order)
         if self._facts_at_hand(order):
             self._node.submit(order)
         elif self._tasks.full:

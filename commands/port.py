@@ -17,6 +17,7 @@ from domain.event import Command
 from domain.group import GroupState
 from domain.group_roster import Roster
 from domain.talk import Talk
+from eventlog.record import Trace
 
 
 class Outline(msgspec.Struct, frozen=True):
@@ -77,8 +78,12 @@ class CommandPort(Protocol):
         command: Command,
         keyed: Keyed,
         done: Callable[[Answer | Problem], None],
+        *,
+        trace: Trace | None = None,
     ) -> None:
-        """Hand in a command; `done` is called exactly once, on the loop, at once or later, and must not raise."""
+        """Hand in a command; `done` is called exactly once, on the loop, at once or later, and must not raise. `trace` is kept in its
+        events.
+        """
         ...
 
     async def peek(self, tenant: str, name: str) -> State:

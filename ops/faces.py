@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 from fastapi import FastAPI
@@ -37,6 +37,7 @@ from ops.metrics.facing import watch_fast_store, watch_sockets
 from ops.readiness import Readiness
 from ops.settings import Settings
 from ops.stores import Stores
+from ops.tracing.tracer import Tracer
 from projections.views import ReadSide
 
 SERVER_KEY_BYTES = 32
@@ -64,6 +65,7 @@ class Ground:
     writable: Callable[[], bool]
     registry: CollectorRegistry
     readiness: Readiness
+    tracer: Tracer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +84,7 @@ class Faces:
 
 async def open_faces(ground: Ground, stack: AsyncExitStack) -> Faces:
     """Open them; what has to be closed is closed by the stack."""
+    ground = replace(ground, desk=ground.tracer.commands(ground.desk))
     settings, desk, store = ground.settings, ground.desk, ground.stores.secrets
     marks = ReadMarks(desk, ground.views.timeline)
     stack.push_async_callback(marks.close)
@@ -120,6 +123,9 @@ async def open_faces(ground: Ground, stack: AsyncExitStack) -> Faces:
     watch_sockets(ground.registry, websocket_class.hub, pusher)
     if shared is not None and shared.counters is not None:
         watch_fast_store(ground.registry, shared.counters)
+    app = build_app(services)
+    ground.tracer.requests(app)
+    ground.tracer.deliveries(ground.bus)
     return Faces(
         accounts=accounts,
         app_keys=app_keys,
@@ -127,7 +133,7 @@ async def open_faces(ground: Ground, stack: AsyncExitStack) -> Faces:
         presence=presence,
         socket_desk=socket_desk,
         pusher=pusher,
-        app=build_app(services),
+        app=app,
         websocket_class=websocket_class,
     )
 

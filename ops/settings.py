@@ -97,6 +97,17 @@ class ClusterModel(BaseModel):
     secret: str | None = Field(None, repr=False, json_schema_extra={"secret": True})
 
 
+class TelemetryModel(BaseModel):
+    """Traces by OpenTelemetry; they need the extra `telemetry`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sample_ratio: float = Field(0.0, ge=0, le=1)
+    """How many of the requests are traced; 0: none, and nothing is spent on it."""
+    otlp_endpoint: str | None = Field(None, pattern=r"^https?://")
+    """Where spans are sent to, by OTLP over HTTP: `http://collector:4318/v1/traces`."""
+
+
 class Settings(BaseSettings):
     """Everything that can be set. Nested names are written `[node]` in the file, `MINUTEBOOK_NODE__FLUSH_PACE_MS` in the environment."""
 
@@ -144,6 +155,7 @@ class Settings(BaseSettings):
     rates: RatesModel = Field(default_factory=RatesModel)  # type: ignore[valid-type]
     socket: SocketModel = Field(default_factory=SocketModel)  # type: ignore[valid-type]
     cluster: ClusterModel = Field(default_factory=ClusterModel)
+    telemetry: TelemetryModel = Field(default_factory=TelemetryModel)
 
     @property
     def in_cluster(self) -> bool:

@@ -29,6 +29,7 @@ from ops.metrics.writing import watch_node, watch_reactions
 from ops.readiness import Readiness
 from ops.settings import Settings
 from ops.stores import Stores, embedded_stores
+from ops.tracing.tracer import open_tracer
 from ops.writing import open_desk, open_node
 from projections.runner import RunnerSettings
 from projections.views import Views, ViewsSettings
@@ -84,9 +85,10 @@ def _stores(settings: Settings, folder: DataFolder) -> AbstractAsyncContextManag
 async def _open(settings: Settings, folder: DataFolder, stores: Stores, stack: AsyncExitStack) -> Server:
     log = stores.log
     codec = EventCodec(Registry(EVENT_CLASSES), PlainSealing())
+    tracer = await stack.enter_async_context(open_tracer(settings, settings.roles))
     bus, registry = Bus(), ProcessRegistry(settings.node_name, settings.roles)
     if stores.carrier is not None:
-        relay = Relay(log, stores.carrier.sender, stores.carrier.checkpoint, bus=bus)
+        relay = Relay(log, tracer.sender(stores.carrier.sender), stores.carrier.checkpoint, bus=bus)
         watch_relay(registry, relay)
         await relay.start()
         stack.push_async_callback(relay.close)
@@ -98,6 +100,8 @@ async def _open(settings: Settings, folder: DataFolder, stores: Stores, stack: A
     reactions = Reactions(log, codec, bus, desk, stores.reactions)
     await reactions.start()
     stack.push_async_callback(reactions.close)
+    tracer.owner(desk, bus, node.flush_counters)
+    tracer.views(views.runner)
     watch_node(registry, node)
     watch_reactions(registry, reactions)
     watch_runner(registry, views.runner)
@@ -112,6 +116,7 @@ async def _open(settings: Settings, folder: DataFolder, stores: Stores, stack: A
         writable=lambda: node.writable,
         registry=registry,
         readiness=readiness,
+        tracer=tracer,
     )
     return Server(
         settings=settings,

@@ -23,7 +23,7 @@ async def open_relay(site: Site) -> None:
     beside_owner = Role.OWNER in site.roles
     relay = Relay(
         site.stores.log,
-        carrier.sender,
+        site.tracer.sender(carrier.sender),
         carrier.checkpoint,
         bus=site.own_commits if beside_owner else None,
         shards=site.own_shards if beside_owner else None,

@@ -40,6 +40,7 @@ async def open_owner(site: Site, views: ReadSide) -> Owner:
     watch.start()
     site.stack.push_async_callback(watch.close)
     desk = await open_desk(node, site.stores, views, site.stack)
+    site.tracer.owner(desk, site.own_commits, node.flush_counters)
     server = CommandServer(
         desk=desk,
         bus=site.own_commits,

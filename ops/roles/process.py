@@ -24,6 +24,7 @@ from ops.roles.reading import open_views
 from ops.roles.role import Role, roles_of
 from ops.roles.site import Site
 from ops.settings import Settings
+from ops.tracing.tracer import open_tracer
 from projections.views import ReadSide
 
 
@@ -47,7 +48,8 @@ async def open_process(settings: Settings) -> AsyncIterator[Process]:
     async with AsyncExitStack() as stack:
         stack.enter_context(held_folder(settings.data))
         stores = await stack.enter_async_context(cluster_stores(settings))
-        process = await _open(Site(settings, roles, stores, stack))
+        tracer = await stack.enter_async_context(open_tracer(settings, settings.roles))
+        process = await _open(Site(settings, roles, stores, stack, tracer))
         with interpreter_for_serving():
             yield process
 
@@ -97,5 +99,6 @@ async def _open_gateway(
         writable=lambda: owner is None or owner.node.writable,
         registry=site.registry,
         readiness=site.readiness,
+        tracer=site.tracer,
     )
     return await open_faces(ground, site.stack)

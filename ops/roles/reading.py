@@ -35,6 +35,7 @@ async def open_views(site: Site, heads: Callable[[], Mapping[int, int]]) -> Read
     written = await Views.open(stores.shelf, stores.log, bus, site.codec, settings)
     site.stack.push_async_callback(written.close)
     watch_runner(site.registry, written.runner)
+    site.tracer.views(written.runner)
     watch_read_side(site.registry, written)
     site.readiness.add(lambda: readiness.of_views(written))
 

@@ -18,13 +18,19 @@ from ops.readiness import Readiness
 from ops.roles.role import Role
 from ops.settings import Settings, SettingsError
 from ops.stores import Carrier, Shared, Stores
+from ops.tracing.tracer import Tracer
 
 
 class Site:
     """Of one process. What is opened upon it is closed by `stack`, in the opposite order. Raises SettingsError, OwnershipError."""
 
     def __init__(
-        self, settings: Settings, roles: frozenset[Role], stores: Stores, stack: AsyncExitStack
+        self,
+        settings: Settings,
+        roles: frozenset[Role],
+        stores: Stores,
+        stack: AsyncExitStack,
+        tracer: Tracer,
     ) -> None:
         rows = [NodeShards(row.node, row.address, row.shards) for row in settings.cluster.owners]
         if not rows:
@@ -35,6 +41,7 @@ class Site:
         self.roles = roles
         self.stores = stores
         self.stack = stack
+        self.tracer = tracer
         self.codec = EventCodec(Registry(EVENT_CLASSES), PlainSealing())
         self.name = settings.node_name
         self.identity = Identity(self.name, stores.log.log_id, stores.log.shard_count)
