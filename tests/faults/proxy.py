@@ -160,10 +160,10 @@ class _Link:
     def end(self, *, reset: bool) -> None:
         for writer in self._writers:
             if reset:
-                with suppress(OSError):
-                    writer.get_extra_info("socket").setsockopt(
-                        socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE
-                    )
+                end = writer.get_extra_info("socket")
+                if end is not None:  # Else it ended by itself.
+                    with suppress(OSError):
+                        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
                 writer.transport.abort()
             else:
                 writer.close()

@@ -122,6 +122,8 @@ class Stage:
             self._checker = Checker(book)
             self._load = await open_load(self.gateways, self.chance, per_second)
             async with self._load.running():
+                await self._load.settle()
+                await self.check()  # How the users came to be is no fault's doing.
                 yield
         finally:
             self._views.close()
