@@ -308,11 +308,13 @@ async def test_every_read_shows_what_was_answered_before_it(place: Place) -> Non
     await log.heads()
     await log.find_keys([(0, key_of("a"))])
     await secrets.get("password", "u_1", "main")
-    before = wire.named("find")[0]["readConcern"]["afterClusterTime"]
-    assert all(command["readConcern"]["afterClusterTime"] >= before for command in wire.named("find"))
+    before = wire.named("find", "aggregate")[0]["readConcern"]["afterClusterTime"]
+    assert all(
+        command["readConcern"]["afterClusterTime"] >= before for command in wire.named("find", "aggregate")
+    )
     await append_one(log, *ShardMaker(1).batch(1))
     await log.heads()
-    assert wire.named("find")[-1]["readConcern"]["afterClusterTime"] > before
+    assert wire.named("find", "aggregate")[-1]["readConcern"]["afterClusterTime"] > before
     await log.close()
     await secrets.close()
 
