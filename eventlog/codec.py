@@ -185,6 +185,27 @@ class EventCodec:
             number += 1
         return Committed(commit, tuple(rows))
 
+    def open_frame(self, frame: bytes) -> Committed:
+        """The commit and its events, of nothing but the frame. Raises UnknownEventError, also if it is no frame."""
+        stored = decode_frame(frame)
+        try:
+            key, digest = bytes.fromhex(stored.key), bytes.fromhex(stored.payload_digest)
+        except ValueError as error:
+            raise UnknownEventError(f"not a frame: {error}") from error
+        at, stream, shard, position = stored.at, stored.stream, stored.shard, stored.position
+        version, number = stored.first_version, stored.first_number
+        rows = tuple(
+            Recorded(
+                stream, version + index, event.seq, number + index, self.event_of(event, at), shard, position, key,
+                event.correlation_id, event.causation_id, event.trace_id,
+            )
+            for index, event in enumerate(stored.events)
+        )  # fmt: skip
+        commit = Commit(
+            shard, position, stored.epoch, stream, version, number, key, digest, at, len(rows), frame
+        )
+        return Committed(commit, rows)
+
     def event_of(self, stored: StoredEvent, at: int) -> Event:
         """The event of a stored one, brought to the present schema, its body opened.
 

@@ -18,6 +18,7 @@ class Gatekeeper:
 
     def admit_anybody(self, request: Request) -> None:
         """A call that needs no user; limited by address."""
+        self._services.sessions.refuse_stale()
         self.admit_unlimited(request)
         call: Call = request.state.call
         self._services.limits.anonymous(call.address)

@@ -22,6 +22,7 @@ from domain.text import client_key
 from gateways.limits import LimitSettings, Rate
 from gateways.presence import Presence
 from gateways.rest.problems import problem_document
+from gateways.routes import EverythingHere, Routes
 from gateways.sending import conversation_name
 from gateways.sessions import Sessions
 from gateways.socket import ops
@@ -75,7 +76,9 @@ class SocketDesk:
         now_ms: Callable[[], int],
         monotonic_s: Callable[[], float],
         schedule: Schedule,
+        routes: Routes | None = None,
     ) -> None:
+        self.routes = routes or EverythingHere()
         self._desk = desk
         self._marks = marks
         self.sessions = sessions
@@ -194,6 +197,12 @@ class SocketDesk:
     def _ask_to_come_back(self, session: SocketSession, after_ms: Callable[[], int]) -> None:
         session.hint(self.hints.frame({"op": "reconnect", "after_ms": after_ms()}))
 
+    def send_away(self) -> None:
+        """Close every socket for its client to come back: something may have been missed here."""
+        for tenant, user_id in tuple(self.interest.users()):
+            for session in tuple(self.interest.sessions_of(tenant, user_id)):
+                session.close(1012, "too far behind; reconnect")
+
     @property
     def empty(self) -> bool:
         """Whether no session is left."""
@@ -230,8 +239,8 @@ class SocketDesk:
             self._start(session, op.ref, self.hints.subscribe_presence, session, op)
 
     def start(self, work: Callable[P, Awaitable[None]], *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Run a hint's work; False: dropped, since too much runs already and a hint may be lost."""
-        if self._tasks.full:
+        """Run a hint's work; False: dropped, since too much runs already, or the record is out of sight, and a hint may be lost."""
+        if self._tasks.full or self.routes.stale:
             return False
         self._tasks.start(_quietly(work, *args, **kwargs))
         return True

@@ -54,12 +54,16 @@ async def _greet(desk: SocketDesk, session: SocketSession, op: Hello) -> None:
     desk.enter(session)
     try:
         upto = await _catch_up(desk, session, have, op.ref)
+        read_s = desk.monotonic_s()
     except Problem as problem:
         session.fail(op.ref, problem)
         session.close(1012, "views are not ready; reconnect")
         return
     while session.release(upto):
         await desk.pace(session)
+    if desk.routes.proven_s() <= read_s:
+        # The views may be ahead of what comes here.
+        session.skip(upto, read_s)
     if not session.ended:
         desk.live(session)
 
@@ -77,11 +81,13 @@ async def _catch_up(
     """Interest first, then reads. Returns the highest seq per stream that the missed events account for."""
     tenant, user_id = session.user
     # Who speaks for the user is listed already, so a joining or leaving after these heads reaches the session itself.
+    await desk.routes.settled()
     await desk.views.caught_up(desk.head_positions())
     for name, access in (await desk.views.timeline.user_conversations(tenant, user_id)).items():
         stream = qualified(tenant, name)
         if access.current and not session.ended and not session.parted_meanwhile(stream):
             desk.interest.listen(session, stream)
+    await desk.routes.settled()
     if have is None:
         _welcome(desk, session, ref)
         return {}

@@ -14,6 +14,7 @@ from domain.inbox import ReadMarked
 from domain.streams import StreamKind, kind_of, owner_of, qualified, split
 from domain.text import is_user_id
 from eventlog.record import Recorded
+from gateways.routes import RoutedHint
 from gateways.sending import conversation_name
 from gateways.socket import ops
 from gateways.socket.numbers import InboxNumbers
@@ -43,6 +44,7 @@ class Hints:
         self._watchers: dict[tuple[str, str], dict[SocketSession, None]] = {}
         self._presence_turn = asyncio.Lock()
         self._closed = False
+        desk.routes.hear(self._heard)
 
     def close(self) -> None:
         """Nothing is sent any more."""
@@ -52,6 +54,15 @@ class Hints:
     def frame(self, hint: Mapping[str, Any]) -> bytes:
         """A hint's frame, encoded once for all its receivers."""
         return encode_text_frame(_encode(hint))
+
+    def _heard(self, hint: RoutedHint) -> None:
+        """Another gateway tells what somebody there does."""
+        if self._closed or self._desk.routes.stale:
+            return
+        if hint.typing is not None:
+            self._show_typing(hint)
+        elif hint.received is not None and self._rises(hint):
+            self._show_receipt(hint, {"received": hint.received}, to_members=not hint.own)
 
     # --- typing ------------------------------------------------------------------------------------------------------------------
 
@@ -97,9 +108,15 @@ class Hints:
             self._tell_typing(stream, user_id, on=False)
 
     def _tell_typing(self, stream: str, user_id: str, *, on: bool) -> None:
-        name = split(stream)[1]
-        frame = self.frame({"op": "typing", "conversation_id": name, "user_id": user_id, "on": on})
-        for session in self._desk.interest.listeners(stream):
+        tenant, name = split(stream)
+        hint = RoutedHint(tenant=tenant, conversation_id=name, user_id=user_id, typing=on)
+        self._desk.routes.tell(hint)
+        self._show_typing(hint)
+
+    def _show_typing(self, hint: RoutedHint) -> None:
+        name, user_id = hint.conversation_id, hint.user_id
+        frame = self.frame({"op": "typing", "conversation_id": name, "user_id": user_id, "on": hint.typing})
+        for session in self._desk.interest.listeners(qualified(hint.tenant, name)):
             if session.user[1] != user_id:
                 session.hint(frame)
 
@@ -170,26 +187,43 @@ class Hints:
     def received(self, session: SocketSession, conversation_id: str, seq: int) -> None:
         """A watermark of what reached a device; only a rise is told."""
         tenant, user_id = session.user
-        stream = qualified(tenant, conversation_id)
-        if self._received.get((stream, user_id), 0) >= seq:
-            return
-        self._received[stream, user_id] = seq
-        self._received.move_to_end((stream, user_id))
+        hint = RoutedHint(tenant=tenant, conversation_id=conversation_id, user_id=user_id, received=seq)
+        if self._rises(hint):
+            self._desk.start(self._tell_received, hint)
+
+    def _rises(self, hint: RoutedHint) -> bool:
+        place, seq = (qualified(hint.tenant, hint.conversation_id), hint.user_id), hint.received or 0
+        if self._received.get(place, 0) >= seq:
+            return False
+        self._received[place] = seq
+        self._received.move_to_end(place)
         if len(self._received) > RECEIVED_MAX:
             self._received.popitem(last=False)
-        self._desk.start(self._tell_receipt, tenant, user_id, conversation_id, {"received": seq})
+        return True
 
-    async def _tell_receipt(
-        self, tenant: str, user_id: str, conversation_id: str, mark: Mapping[str, int]
-    ) -> None:
-        """To the other members of small conversations and to one's own devices; nothing passes between a pair with a block."""
-        frame = self.frame({"op": "receipt", "conversation_id": conversation_id, "user_id": user_id, **mark})
-        outline = await self._desk.outline(tenant, conversation_id)
+    async def _tell_received(self, hint: RoutedHint) -> None:
+        to_members = await self._for_members(hint)
+        self._desk.routes.tell(msgspec.structs.replace(hint, own=not to_members))
+        self._show_receipt(hint, {"received": hint.received}, to_members=to_members)
+
+    async def _tell_read(self, hint: RoutedHint, seq: int) -> None:
+        # Every gateway hears of the event itself.
+        self._show_receipt(hint, {"read": seq}, to_members=await self._for_members(hint))
+
+    async def _for_members(self, hint: RoutedHint) -> bool:
+        """Whether the others are told: only in small conversations, and nothing passes between a pair with a block."""
+        outline = await self._desk.outline(hint.tenant, hint.conversation_id)
+        return not outline.blocked and outline.members <= RECEIPT_MEMBERS_MAX
+
+    def _show_receipt(self, hint: RoutedHint, mark: Mapping[str, int | None], *, to_members: bool) -> None:
+        """To one's own devices, and to the other members."""
+        tenant, name, user_id = hint.tenant, hint.conversation_id, hint.user_id
+        frame = self.frame({"op": "receipt", "conversation_id": name, "user_id": user_id, **mark})
         for session in tuple(self._desk.interest.sessions_of(tenant, user_id)):
             session.hint(frame)
-        if outline.blocked or outline.members > RECEIPT_MEMBERS_MAX:
+        if not to_members:
             return
-        for session in tuple(self._desk.interest.listeners(qualified(tenant, conversation_id))):
+        for session in tuple(self._desk.interest.listeners(qualified(tenant, name))):
             if session.user[1] != user_id:
                 session.hint(frame)
 
@@ -200,5 +234,6 @@ class Hints:
         self._numbers.touched(stream, row)
         event = row.event
         if isinstance(event, ReadMarked):
-            mark = {"read": event.read_seq}
-            self._desk.start(self._tell_receipt, *owner_of(stream), event.conversation_id, mark)
+            tenant, user_id = owner_of(stream)
+            hint = RoutedHint(tenant=tenant, conversation_id=event.conversation_id, user_id=user_id)
+            self._desk.start(self._tell_read, hint, event.read_seq)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
+from domain.streams import inbox_stream, user_stream
+from gateways.routes import EverythingHere, Routes
+
 if TYPE_CHECKING:
     from gateways.socket.session import SocketSession
 
@@ -12,15 +15,24 @@ _NOBODY: frozenset[SocketSession] = frozenset()
 
 
 class Interest:
-    """Two indexes kept in step with each session's own set of streams. Plain calls on the loop."""
+    """Two indexes kept in step with each session's own set of streams. Plain calls on the loop.
 
-    def __init__(self) -> None:
+    What somebody here listens to, and the own streams of whoever is here, is wanted of `routes`.
+    """
+
+    def __init__(self, routes: Routes | None = None) -> None:
+        self._routes = routes or EverythingHere()
         self._by_stream: dict[str, dict[SocketSession, None]] = {}
         self._by_user: dict[tuple[str, str], dict[SocketSession, None]] = {}
 
     def enter(self, session: SocketSession) -> None:
         """The session speaks for its user from now on."""
-        self._by_user.setdefault(session.user, {})[session] = None
+        sessions = self._by_user.get(session.user)
+        if sessions is None:
+            sessions = self._by_user[session.user] = {}
+            for stream in _own_streams(session.user):
+                self._routes.want(stream)
+        sessions[session] = None
 
     def leave(self, session: SocketSession) -> None:
         """The session is gone. Idempotent."""
@@ -31,11 +43,17 @@ class Interest:
             sessions.pop(session, None)
             if not sessions:
                 del self._by_user[session.user]
+                for stream in _own_streams(session.user):
+                    self._routes.unwant(stream)
 
     def listen(self, session: SocketSession, stream: str) -> None:
         """Deliver the stream's events to the session. Idempotent."""
         session.streams.add(stream)
-        self._by_stream.setdefault(stream, {})[session] = None
+        sessions = self._by_stream.get(stream)
+        if sessions is None:
+            sessions = self._by_stream[stream] = {}
+            self._routes.want(stream)
+        sessions[session] = None
 
     def unlisten(self, session: SocketSession, stream: str) -> None:
         """Deliver them no more. Idempotent."""
@@ -45,6 +63,7 @@ class Interest:
             sessions.pop(session, None)
             if not sessions:
                 del self._by_stream[stream]
+                self._routes.unwant(stream)
 
     def listeners(self, stream: str) -> Collection[SocketSession]:
         """Who gets the stream's events. Copy before changing interest while walking it."""
@@ -60,3 +79,7 @@ class Interest:
 
     def __len__(self) -> int:
         return sum(len(sessions) for sessions in self._by_user.values())
+
+
+def _own_streams(user: tuple[str, str]) -> tuple[str, str]:
+    return user_stream(*user), inbox_stream(*user)

@@ -16,6 +16,7 @@ from domain.streams import split
 from domain.talk import MessagePosted
 from domain.text import client_key
 from gateways.limits import Bucket
+from gateways.routes import STALE
 from gateways.sending import conversation_name, sending
 from gateways.socket import ops
 from gateways.socket.changes import Change, changing
@@ -56,7 +57,8 @@ class SocketSession:
     """The SocketHandler of the JSON protocol. All calls come from the loop, none of them waits."""
 
     __slots__ = (
-        "_bucket", "_desk", "_faults", "_floods", "_pending", "_pending_bytes", "_pending_max", "_phase", "_removed", "_socket",
+        "_bucket", "_desk", "_faults", "_floods", "_floor", "_floor_s",
+        "_pending", "_pending_bytes", "_pending_max", "_phase", "_removed", "_socket",
         "caller", "live_device", "presence_users", "recalls", "streams", "syncs",
     )  # fmt: skip
 
@@ -71,6 +73,8 @@ class SocketSession:
         self._bucket: Bucket | None = None
         self._faults: Strikes | None = None
         self._floods: Strikes | None = None
+        self._floor: Mapping[str, int] | None = None
+        self._floor_s = 0.0
         self.caller: Caller | None = None
         self.streams: set[str] = set()
         self.presence_users: frozenset[str] = frozenset()
@@ -100,7 +104,11 @@ class SocketSession:
         except Problem as problem:
             self._fault(now_s, ops.reference_of(payload), problem)
             return
-        if self._phase is Phase.NEW:
+        if self._desk.routes.stale and not isinstance(op, ops.Ping):
+            self.fail(op.ref, STALE)
+            if self._phase is Phase.NEW:
+                self.close(1012, "the record is out of sight; reconnect")
+        elif self._phase is Phase.NEW:
             self._first(op)
         elif isinstance(op, ops.Hello):
             self.close(4400, "second hello")
@@ -220,13 +228,24 @@ class SocketSession:
     def deliver(self, stream: str, seq: int, frame: bytes) -> None:
         """An event's frame, ready-made; kept back until the missed events are out."""
         if self._phase is Phase.LIVE:
-            self._socket.send_frame(frame)  # type: ignore[union-attr]
+            if self._floor is None or not self._told_already(stream, seq):
+                self._socket.send_frame(frame)  # type: ignore[union-attr]
         elif self._pending is not None:
             self._pending_bytes += len(frame)
             if len(self._pending) >= self._pending_max or self._pending_bytes > PENDING_BYTES_MAX:
                 self.close(4408, "slow reader")
             else:
                 self._pending.append((stream, seq, frame))
+
+    def skip(self, upto: Mapping[str, int], read_s: float) -> None:
+        """Deliver none of these again: they were told of what was read then, and may come behind it."""
+        self._floor, self._floor_s = upto, read_s
+
+    def _told_already(self, stream: str, seq: int) -> bool:
+        if self._floor is None or self._desk.routes.proven_s() > self._floor_s:
+            self._floor = None
+            return False
+        return seq <= self._floor.get(stream, 0)
 
     def spread(self, stream: str, seq: int, frame: bytes) -> None:
         """As `deliver`, for an event of a burst: it leaves with the others in portions, which are paced by the reader."""
