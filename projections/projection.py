@@ -101,6 +101,8 @@ class Projection:
         self._unwritten: dict[int, int] = {}
         self._unwritten_commits = 0
         self._idle_commits = idle_commits
+        self.moved: set[int] = set()
+        """Shards that were found further on than this projection left them; whoever asks empties it."""
         self._astray = False
         """Whether a write failed, or a hole was met, and the store was not yet asked where it stands."""
         self._parked = {parked.stream for parked in self.parked()}
@@ -186,6 +188,11 @@ class Projection:
         work = UnitOfWork(self.store)
         return work, self._take_all(work, received(self._fresh(batch, positions)))
 
+    def find_again(self) -> None:
+        """Go on from where the view stands by now: somebody else wrote to it."""
+        self._astray = True
+        self._find_back()
+
     def flush_positions(self) -> None:
         """Make the positions durable, also after batches that changed nothing."""
         self._find_back()
@@ -233,7 +240,9 @@ class Projection:
         for received in commits:
             if received.commit.position <= self.positions.get(received.commit.shard, 0):
                 self._take_one(work, received, from_version=int(parked[1] or 0))
-        self._store(work, self._unwritten)
+        # Guarded by where its own shard stands; others may be other writers' by now.
+        shard = int(parked[2] or 0)
+        self._store(work, {**self._unwritten, shard: self.positions.get(shard, 0)})
         return stream not in self._parked
 
     def _fresh(self, batch: Sequence[T], positions: dict[int, int]) -> Iterator[T]:
@@ -334,7 +343,11 @@ class Projection:
         """Go on from where the view stands: what a failed batch parked or read on may not be in it, and another writer's work may be."""
         if not self._astray:
             return
-        self.positions = self.store.positions()
+        found = self.store.positions()
+        self.moved.update(
+            shard for shard, position in found.items() if position > self.positions.get(shard, 0)
+        )
+        self.positions = found
         self._parked = {parked.stream for parked in self.parked()}
         self._unwritten, self._unwritten_commits = {}, 0
         self._astray = False

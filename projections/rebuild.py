@@ -85,8 +85,19 @@ class VersionChange:
         self._share = share
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="views-rebuild")
 
-    async def _heads(self) -> dict[int, int]:
+    async def _targets(self) -> Mapping[int, int]:
+        """How far the new version is built first: to the end of the log, or where others write the old one too, to where that stands, so
+        that both can be compared at a moment of it.
+        """
+        if self._views.shares:
+            return await self._stands()
         return {shard: head.position for shard, head in (await self._views.log.heads()).items()}
+
+    async def _stands(self) -> Mapping[int, int]:
+        """Where the old version stands, whoever moved it on."""
+        if self._views.shares:
+            return (await self._views.standing([self._name]))[self._name]
+        return dict(self._views.projection(self._name).positions)
 
     async def _catch_up(self, new: Projection, targets: Mapping[int, int]) -> None:
         """Bring the new version exactly to these positions, a span at a time, taking the bounded share."""
@@ -117,10 +128,9 @@ class VersionChange:
                 new.store.close()
 
     async def _switch(self, new: Projection, version: int) -> None:
-        old = self._views.projection(self._name)
-        await self._catch_up(new, dict(old.positions))
+        await self._catch_up(new, await self._stands())
         async with self._views.runner.paused():
-            await self._catch_up(new, dict(old.positions))
+            await self._catch_up(new, await self._stands())
             await self._in_thread(lambda: self._views.switch(self._name, new, version))
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
@@ -151,8 +161,9 @@ class Rebuild(VersionChange):
         async with self._beside(new_version) as new:
             skipped = self._views.projection(self._name).skipped
             await self._in_thread(lambda: new.leave_out(skipped()))
-            await self._catch_up(new, await self._heads())
-            old_digest, new_digest = await self._digests(new)
+            await self._catch_up(new, await self._targets())
+            digests = self._digests_at_moment if self._views.shares else self._digests
+            old_digest, new_digest = await digests(new)
             if old_digest == new_digest or not self._only_if_same:
                 await self._switch(new, new_version)
                 switched = True
@@ -192,6 +203,18 @@ class Rebuild(VersionChange):
             await self._in_thread(snapshots.close)
         return digests
 
+    async def _digests_at_moment(self, new: Projection) -> tuple[str, str]:
+        """As `_digests`, where others go on writing the old version: a moment of it is kept, and the new one brought exactly there."""
+        await self._catch_up(new, await self._stands())
+        old = self._views.projection(self._name).store
+        with ExitStack() as snapshots:
+            before = await self._in_thread(lambda: snapshots.enter_context(old.snapshot()))
+            await self._catch_up(new, before.positions())
+            after = await self._in_thread(lambda: snapshots.enter_context(new.store.snapshot()))
+            digests = await self._in_thread(lambda: (digest_of(before), digest_of(after)))
+            await self._in_thread(snapshots.close)
+        return digests
+
 
 class RollBack(VersionChange):
     """Back to the version that the last rebuild left behind; the one that was current is thrown away."""
@@ -204,7 +227,7 @@ class RollBack(VersionChange):
         started = time.monotonic()
         old_version, new_version = self._views.version_of(self._name), self._views.kept_version(self._name)
         async with self._beside(new_version) as new:
-            await self._catch_up(new, await self._heads())
+            await self._catch_up(new, await self._targets())
             await self._switch(new, new_version)
         return RolledBack(
             name=self._name,

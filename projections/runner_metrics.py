@@ -6,15 +6,30 @@ from eventlog.spread import SECONDS, SIZES, Spread
 
 
 class RunnerMetrics:
-    """Plain counters."""
+    """Plain counters. `stale`: batches that were refused since another writer had moved a shard on; `contested`: shards found so;
+    `gained` and `lost`: shards given and taken.
+    """
 
-    __slots__ = ("batch_commits", "batch_seconds", "failures", "refills")
+    __slots__ = (
+        "batch_commits",
+        "batch_seconds",
+        "contested",
+        "failures",
+        "gained",
+        "lost",
+        "refills",
+        "stale",
+    )
 
     def __init__(self) -> None:
         self.batch_commits = Spread(SIZES)
         self.batch_seconds = Spread(SECONDS)
         self.refills = 0
         self.failures = 0
+        self.stale = 0
+        self.contested = 0
+        self.gained = 0
+        self.lost = 0
 
     @property
     def batches(self) -> int:

@@ -72,10 +72,14 @@ READ_MODELS: Mapping[str, ReadModel] = {
 
 
 class ViewsSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The bounds of the read side. `shared`: other processes read these views, and wait for their positions."""
+    """The bounds of the read side. `shared`: other processes read these views, and wait for their positions.
+
+    `shares`: other processes write them too, each its own shards; none at first (see `projections.sharing`).
+    """
 
     runner: RunnerSettings = RunnerSettings()
     shared: bool = False
+    shares: bool = False
     reader_threads: int = READER_THREADS
     reads_waiting_max: int = READS_WAITING_MAX
 
@@ -145,7 +149,10 @@ class Views(ReadSide):
         self._projections = {name: projection for name, (_, projection) in opened.items()}
         self._retired: list[ViewStore] = []
         self._shared = settings.shared
-        self.runner = Runner(log, bus, codec, list(self._projections.values()), settings.runner)
+        self.shares = settings.shares
+        """Whether other processes write these views too."""
+        shards = () if settings.shares else None
+        self.runner = Runner(log, bus, codec, list(self._projections.values()), settings.runner, shards)
 
     @classmethod
     async def open(
@@ -193,6 +200,14 @@ class Views(ReadSide):
     @override
     async def freshen(self, names: Collection[str] | None = None) -> None:
         await self.runner.freshen(names)
+
+    async def standing(self, names: Collection[str]) -> Mapping[str, Mapping[int, int]]:
+        """Where these views stand by now, whoever moved them on."""
+
+        def look() -> Mapping[str, Mapping[int, int]]:
+            return {name: _stands(self._projections[name].store) for name in names}
+
+        return await self._reads.run(look)
 
     async def parked(self) -> list[ParkedStream]:
         """All parked streams."""
@@ -248,18 +263,50 @@ class Views(ReadSide):
 
         Raises SwitchRefusedError when another process switched meanwhile.
         """
-        old, previous = self._projections[name], self.version_of(name)
+        previous = self.version_of(name)
         self._shelf.switch(name, previous, version)
-        self._versions[name] = version
         new.parks = True
-        self._projections[name] = new
-        self.runner.replace(old, new)
-        self._retired.append(old.store)
+        self._take_into_use(name, new, version)
         for other in self._shelf.versions(name) - {version, min(previous, version)}:
             self._shelf.remove(name, other)
 
+    async def follow_switches(self) -> None:
+        """Take those versions into use that another process made current; what this one writes of them is read from the log.
+
+        One that another release made is left alone.
+        """
+        for name, version in (await self._reads.run(self._switched)).items():
+            model = READ_MODELS[name]
+            new = await self.runner.in_writer(
+                lambda model=model, version=version: model.over(  # type: ignore[misc]
+                    self._shelf.open(model.schema, version, self.log.log_id), shared=self._shared
+                )
+            )
+            async with self.runner.paused():
+                self._take_into_use(name, new, version)
+
+    def _switched(self) -> Mapping[str, int]:
+        return {
+            name: version
+            for name, version in self._shelf.current().items()
+            if version != self._versions.get(name, version)
+            and self._shelf.holds(READ_MODELS[name].schema, version, self.log.log_id)
+        }
+
+    def _take_into_use(self, name: str, new: Projection, version: int) -> None:
+        old = self._projections[name]
+        self._versions[name] = version
+        self._projections[name] = new
+        self.runner.replace(old, new)
+        self._retired.append(old.store)
+
     def _source(self, name: str) -> Source:
         return lambda: self._projections[name].store
+
+
+def _stands(store: ViewStore) -> Mapping[int, int]:
+    with store.snapshot() as snapshot:
+        return snapshot.positions()
 
 
 def _opened(shelf: ViewShelf, log_id: str, shared: bool) -> dict[str, tuple[int, Projection]]:
