@@ -9,7 +9,7 @@ import typer
 
 from ops.cli.carrying import ClusterId, MongoDB, restore_from_kafka
 from ops.cli.failing import NO, tell
-from ops.cli.options import Config, Data, Json, folder_of, run
+from ops.cli.options import Config, Data, Json, folder_of, run, settings_of
 from ops.cli.output import Step, emit, facts, progress
 
 if TYPE_CHECKING:
@@ -90,6 +90,13 @@ def restore_command(
     ] = None,
     mongodb: MongoDB = None,
     cluster_id: ClusterId = None,
+    in_place: Annotated[
+        bool,
+        typer.Option(
+            "--in-place",
+            help="The cluster's databases were put back by MongoDB's own tools: renew the log's id.",
+        ),
+    ] = False,
     config: Config = None,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not verify what was restored.")] = False,
     json: Json = False,
@@ -100,11 +107,18 @@ def restore_command(
     minutebook restore /backups/monday --data data2
     minutebook serve --data data2
     minutebook restore --from-kafka kafka:9092 --mongodb mongodb://db/minutebook
+    minutebook restore --in-place
 
     The log gets a new id: clients see it and start over, views are made anew. What was restored keeps its
     positions, seqs and ids. --from-kafka needs an empty database or folder and the whole topic, and writes nothing if a
-    position is missing; secrets come from their own backup.
+    position is missing; secrets come from their own backup. --in-place is for a cluster whose MongoDB was put back
+    to an older backup: with all roles stopped, before any is started. The cluster is the one of the settings.
     """
+    if in_place:
+        if source is not None or data is not None or from_kafka is not None or mongodb is not None:
+            raise typer.BadParameter("--in-place goes by the settings of the cluster alone")
+        _renew(config, json)
+        return
     if from_kafka is not None:
         if source is not None:
             raise typer.BadParameter("give a backup or --from-kafka, not both")
@@ -132,6 +146,16 @@ def restore_command(
     if faults:
         tell("minutebook: the restored log has faults; see `minutebook audit verify`")
         raise typer.Exit(NO)
+
+
+def _renew(config: Path | None, json: bool) -> None:
+    from ops.moving.renewal import renew_log
+
+    renewed = run(renew_log(settings_of(config).cluster))
+    if json:
+        emit(renewed)
+    else:
+        facts([("place", renewed.place), ("log", f"{renewed.log_id} (was {renewed.former_log_id})")])
 
 
 def _verify(data: Path, expected: Mapping[int, Head]) -> int:

@@ -12,7 +12,6 @@ from pymongo.uri_parser import parse_uri
 
 from eventlog import mongo_moving as moving
 from eventlog.kafka_admin import KafkaAdmin
-from eventlog.kafka_settings import KafkaSettings
 from eventlog.kafka_topic import check_owner, topic_name
 from eventlog.mongo import MongoLog
 from eventlog.mongo_driver import MongoDriver
@@ -20,7 +19,7 @@ from eventlog.mongo_errors import MongoFailure
 from eventlog.mongo_schema import COMMITS, LOG, LogDocument, prepare, read_log
 from eventlog.mongo_secrets import MongoSecrets
 from eventlog.mongo_server import connected, opening_failure
-from ops.cluster import SECRETS_SUFFIX, VIEWS_SUFFIX, address_of
+from ops.cluster import SECRETS_SUFFIX, VIEWS_SUFFIX, address_of, kafka_settings
 from ops.moving.transfer import MoveRefusedError, Source, check_destination
 from ops.settings import ClusterModel
 
@@ -44,11 +43,11 @@ class ClusterSource:
 
     async def close_for_writing(self, place: str) -> None:
         """See the port. The server itself refuses commits from then on, also those of a process that was not seen."""
-        await _told(moving.close_for_writing(self._driver, place))
+        await told(moving.close_for_writing(self._driver, place))
 
     async def open_for_writing(self) -> None:
         """See the port."""
-        await _told(moving.open_for_writing(self._driver))
+        await told(moving.open_for_writing(self._driver))
 
 
 class ClusterTarget:
@@ -63,7 +62,7 @@ class ClusterTarget:
 
     async def call_whole(self, former_log_ids: Sequence[str]) -> None:
         """See the port."""
-        await _told(moving.call_whole(self._driver, former_log_ids))
+        await told(moving.call_whole(self._driver, former_log_ids))
 
 
 @asynccontextmanager
@@ -73,9 +72,9 @@ async def cluster_source(cluster: ClusterModel) -> AsyncIterator[ClusterSource]:
     Raises MoveRefusedError, SettingsError, LogMismatchError, LogUnavailableError, SecretsUnavailableError.
     """
     async with AsyncExitStack() as stack:
-        place, driver = await _entered(cluster, stack)
-        document = await _told(prepare(driver, None, cluster.cluster_id, None))
-        await _told(moving.check_may_close(driver))
+        place, driver = await entered(cluster, stack)
+        document = await told(prepare(driver, None, cluster.cluster_id, None))
+        await told(moving.check_may_close(driver))
         log = MongoLog(driver, document, read_only=True)
         secrets = await MongoSecrets.open(driver, cluster.mongodb_database + SECRETS_SUFFIX)
         stack.push_async_callback(secrets.close)
@@ -90,11 +89,11 @@ async def cluster_target(cluster: ClusterModel, source: Source) -> AsyncIterator
     """
     log_ids = {source.log.log_id, *source.former_log_ids}
     async with AsyncExitStack() as stack:
-        place, driver = await _entered(cluster, stack)
+        place, driver = await entered(cluster, stack)
         check_destination(source, place)
-        found = await _told(read_log(driver))
+        found = await told(read_log(driver))
         if found is None:
-            await _told(_check_free(driver, cluster.mongodb_database, stack))
+            await told(_check_free(driver, cluster.mongodb_database, stack))
             await _check_topic(cluster, log_ids)
         else:
             _check_same(place, found, source)
@@ -113,8 +112,11 @@ async def cluster_target(cluster: ClusterModel, source: Source) -> AsyncIterator
         yield ClusterTarget(place, driver, log, secrets)
 
 
-async def _entered(cluster: ClusterModel, stack: AsyncExitStack) -> tuple[str, MongoDriver]:
-    """What the place is called, and a driver of the log's database, which nobody else uses now."""
+async def entered(cluster: ClusterModel, stack: AsyncExitStack) -> tuple[str, MongoDriver]:
+    """What the place is called, and a driver of the log's database, which nobody else uses now.
+
+    Raises MoveRefusedError if somebody does, SettingsError, LogMismatchError, LogUnavailableError.
+    """
     uri, database = address_of(cluster, "mongodb_uri"), cluster.mongodb_database
     own = moving.moving_as(database, random_secrets.token_hex(8))
     driver = await connected(uri, database, None, {"application": own})
@@ -122,7 +124,7 @@ async def _entered(cluster: ClusterModel, stack: AsyncExitStack) -> tuple[str, M
     hosts = await asyncio.to_thread(
         lambda: sorted(f"{host}:{port}" for host, port in parse_uri(uri)["nodelist"])
     )
-    await _told(_check_unused(driver, own))
+    await told(_check_unused(driver, own))
     return f"the database {database} at {', '.join(hosts)}", driver
 
 
@@ -164,7 +166,7 @@ def _check_same(place: str, found: LogDocument, source: Source) -> None:
 
 async def _check_topic(cluster: ClusterModel, log_ids: set[str]) -> None:
     """A topic of that name must carry nothing but this log: the cluster would refuse to relay to it afterwards."""
-    kafka = KafkaSettings(bootstrap=address_of(cluster, "kafka_bootstrap"))
+    kafka = kafka_settings(cluster)
     topic = topic_name(cluster.cluster_id)
     async with KafkaAdmin.connected(kafka) as admin:
         facts = await admin.describe(topic)
@@ -172,7 +174,8 @@ async def _check_topic(cluster: ClusterModel, log_ids: set[str]) -> None:
         await check_owner(kafka, topic, facts.partitions, log_ids)
 
 
-async def _told(call: Awaitable[R]) -> R:
+async def told(call: Awaitable[R]) -> R:
+    """The answer. Raises LogMismatchError, LogUnavailableError for the driver's errors."""
     try:
         return await call
     except MongoFailure as error:

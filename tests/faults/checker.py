@@ -159,6 +159,11 @@ class Checker:
         self.book.findings.clear()
         return verdict
 
+    def begin_again(self, book: LogBook) -> None:
+        """The log is an older one now: what stands in it is known, what came after it is nobody's any more."""
+        self.book = book
+        self._told_posts = len(book.posts)
+
     def _check_sent(self, verdict: Verdict, sent: Sent) -> None:
         """acked ⊆ log, with the seq and position that were told."""
         posts = self.book.posts.get(sent.client_msg_id, [])
@@ -191,3 +196,6 @@ class Checker:
             if last < head:
                 verdict.lost += head - last
                 verdict.find(f"lost: {member.user_id} saw {name} up to {last} of {head}")
+            elif last > head:
+                verdict.unexpected += last - head
+                verdict.find(f"unexpected: {member.user_id} saw {name} up to {last}, the log ends at {head}")

@@ -7,19 +7,21 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from client.frames import Ack
-from client.problem import ConnectionLostError
+from client.problem import ConnectionLostError, ProblemError
 from client.rest import RestClient
 from client.socket import SocketClient
 from tests.faults.ledger import Sent
 from tests.faults.member import PASSWORD, Member
 from tests.faults.proxy import Direction, Proxy
 from tests.faults.stage import Stage
-from tests.faults.waiting import NotReachedError
+from tests.faults.waiting import NotReachedError, pause
 
 SENDS = 25
 """At a time, all under way when the answers are held."""
 SEEN_S_MAX = 60.0
 ANSWER_S_MAX = 60.0
+ATTEMPTS_MAX = 20
+HELLO_AGAIN_S = 0.5
 
 
 async def cut_client(stage: Stage) -> float:
@@ -89,12 +91,20 @@ def batch_of(stage: Stage, writer: Member) -> list[Sent]:
 
 
 async def socket_at(url: str, token: str) -> SocketClient:
-    """A socket that is welcome; it takes no events."""
-    socket = await SocketClient.connect(
-        url.replace("http", "ws", 1) + "/v1/ws", on_push=lambda _: None, deadline_s=ANSWER_S_MAX
-    )
-    await socket.hello(token)
-    return socket
+    """A socket that is welcome; it takes no events. A gateway that is busy is asked again, as the contract says."""
+    for attempt in range(1, ATTEMPTS_MAX + 1):
+        socket = await SocketClient.connect(
+            url.replace("http", "ws", 1) + "/v1/ws", on_push=lambda _: None, deadline_s=ANSWER_S_MAX
+        )
+        try:
+            await socket.hello(token)
+            return socket
+        except ProblemError as error:
+            socket.close()
+            if not error.retryable or attempt == ATTEMPTS_MAX:
+                raise
+        await pause(HELLO_AGAIN_S)
+    raise NotReachedError("no socket is welcome")
 
 
 def ask(socket: SocketClient, sent: Sent) -> asyncio.Future[Ack]:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import msgspec
 
 from eventlog.kafka_admin import KafkaAdmin
-from tests.faults import cutting, scenarios
+from tests.faults import cutting, restoring, scenarios
 from tests.faults.stage import NODES, Stage
 from tests.faults.waiting import pause
 
@@ -195,5 +195,6 @@ def kinds(*, full: bool) -> Mapping[str, Kind]:
             small=1,
             hurts_kafka=True,
         ),
+        Kind(name="mongodb-restored", hurt=restoring.restore_older, full=1, small=1, hurts_kafka=True),
     ]
     return {kind.name: kind for kind in found}

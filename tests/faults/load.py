@@ -101,6 +101,13 @@ class Load:
             ),
         )
 
+    def forget(self) -> None:
+        """What was acknowledged so far counts no more: the log was put back to a moment before."""
+        self.heads.clear()
+        for member in self.members:
+            member.sent = []
+            member.reader.take_seen()
+
     def _missing(self, member: Member) -> dict[str, tuple[int, int]]:
         """{conversation: (have, head)} where a reader is behind, or is about to ask for something."""
         return {

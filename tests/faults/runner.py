@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from client.problem import ProblemError
 from docker.local.failures import ServicesError
 from tests.faults.checker import Verdict
 from tests.faults.kinds import Kind, now
@@ -75,7 +76,7 @@ async def run_kind(stage: Stage, kind: Kind, count: int, say: Say) -> Outcome:
             outcome.views_equal = False
             outcome.verdict.find(difference)
         outcome.views_equal = outcome.views_equal is None
-    except (NotReachedError, ServicesError, AssertionError) as error:
+    except (NotReachedError, ServicesError, ProblemError, OSError, AssertionError) as error:
         outcome.verdict.find(f"{type(error).__name__}: {error}")
     for finding in outcome.verdict.findings:
         say(f"  ! {finding}")

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from client.problem import ConnectionLostError
 from client.rest import RestClient
 from client.socket import SocketClient
+from tests.faults.cutting import socket_at
 from tests.faults.member import PASSWORD
 from tests.faults.stage import Stage
 from tests.faults.waiting import NotReachedError, pause
@@ -37,11 +38,7 @@ def revoke_without_kafka(away_s: float) -> Callable[[Stage], Awaitable[float]]:
         first, second = stage.gateways[:2]
         async with RestClient(first) as rest:
             token = (await rest.log_in(user_id, PASSWORD, "revoked")).access_token
-            socket = await SocketClient.connect(
-                second.replace("http", "ws", 1) + "/v1/ws", on_push=lambda _: None
-            )
-            async with socket:
-                await socket.hello(token)
+            async with await socket_at(second, token) as socket:
                 await asyncio.to_thread(stage.kafka.kill)
                 await pause(BEFORE_S)
                 await rest.as_user(token).end_session()

@@ -115,9 +115,7 @@ class Stage:
     @asynccontextmanager
     async def under_load(self, per_second: float = PER_SECOND) -> AsyncIterator[None]:
         """New users, who are there until the end; and the log opened for looking."""
-        place = self.roles.place
-        book = await LogBook.open(place.mongodb, place.database)
-        self._views = await asyncio.to_thread(ViewsCheck, place.mongodb, place.database, book.log.log_id)
+        book = await self._look()
         try:
             self._checker = Checker(book)
             self._load = await open_load(self.gateways, self.chance, per_second)
@@ -126,8 +124,28 @@ class Stage:
                 await self.check()  # How the users came to be is no fault's doing.
                 yield
         finally:
-            self._views.close()
-            await book.close()
+            await self._look_away()
+
+    async def _look(self) -> LogBook:
+        place = self.roles.place
+        book = await LogBook.open(place.mongodb, place.database)
+        self._views = await asyncio.to_thread(ViewsCheck, place.mongodb, place.database, book.log.log_id)
+        return book
+
+    async def _look_away(self) -> None:
+        if self._views is not None:
+            await asyncio.to_thread(self._views.close)
+        if self._checker is not None:
+            await self.checker.book.close()
+
+    async def look_again(self) -> None:
+        """The log is another one, older than what was seen of it: the evidence begins anew with what it holds."""
+        await self._look_away()
+        book = await self._look()
+        assert self._views is not None
+        await asyncio.to_thread(self._views.take, await book.read_on())
+        self.checker.begin_again(book)
+        self.load.forget()
 
     # What must hold
 
