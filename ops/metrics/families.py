@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import version
 
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -28,6 +28,7 @@ class ProcessRegistry(CollectorRegistry):
 
     def __init__(self, node: str, roles: Iterable[str]) -> None:
         super().__init__()
+        disable_created_metrics()  # type: ignore[no-untyped-call] # `_created` doubles the series and tells of restarts only
         ProcessCollector(registry=self)
         labels = {"node": node, "roles": ",".join(sorted(roles)) or "all", "version": version("minutebook")}
         Readings(

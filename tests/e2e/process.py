@@ -11,7 +11,8 @@ from pathlib import Path
 from signal import SIGKILL, SIGTERM, Signals
 
 START_S = 60.0
-STOP_S = 20.0
+STOP_S = 31.0
+"""A stop takes 30 at most."""
 _ADDRESS = re.compile(rb"http://[\w.\[\]:]+")
 
 
