@@ -61,6 +61,10 @@ test-fast: install ## Only what takes less than a quarter of a second each.
 test-slow: install ## Only the others: whole servers, crashes, long histories.
 	@$(BIN)/python -m pytest -n $(WORKERS) -m "$(SLOW)" $(ARGS)
 
+.PHONY: faults
+faults: install ## Hurt a whole cluster under load, a few of each kind; `ARGS="--full --report faults.md"`: all of it.
+	@$(BIN)/python -m tests.faults $(ARGS)
+
 .PHONY: lint
 lint: install ## Format, style, types and the arrows between the rooms.
 	@$(BIN)/ruff format --check .

@@ -13,7 +13,7 @@ import uvloop
 
 from tests.faults.kinds import Kind, kinds
 from tests.faults.load import PER_SECOND
-from tests.faults.runner import Outcome, new_seed, report, run_kind, table
+from tests.faults.runner import Outcome, new_seed, report, run_kinds, table
 from tests.faults.stage import Stage, open_stage
 
 
@@ -26,17 +26,12 @@ def say(text: str) -> None:
 async def run(
     folder: Path, wanted: Sequence[tuple[Kind, int]], seed: int, per_second: float
 ) -> tuple[list[Outcome], Stage]:
-    """Everything that is wanted over one cluster. A kind that went wrong is the last one: what it left would tell of nothing."""
-    outcomes: list[Outcome] = []
+    """Everything that is wanted, over one cluster."""
     async with open_stage(folder, seed) as stage, stage.under_load(per_second):
         say(
             f"{len(stage.roles.processes)} processes run over three MongoDB, three Kafka and a Redis in {folder}"
         )
-        for kind, count in wanted:
-            outcomes.append(await run_kind(stage, kind, count, say))
-            if not outcomes[-1].good:
-                break
-    return outcomes, stage
+        return await run_kinds(stage, wanted, say), stage
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

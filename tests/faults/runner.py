@@ -61,6 +61,16 @@ class Outcome(msgspec.Struct):
         )
 
 
+async def run_kinds(stage: Stage, wanted: Sequence[tuple[Kind, int]], say: Say) -> list[Outcome]:
+    """So many faults of each kind. A kind that went wrong is the last one: what comes after it would tell of nothing."""
+    outcomes: list[Outcome] = []
+    for kind, count in wanted:
+        outcomes.append(await run_kind(stage, kind, count, say))
+        if not outcomes[-1].good:
+            break
+    return outcomes
+
+
 async def run_kind(stage: Stage, kind: Kind, count: int, say: Say) -> Outcome:
     """So many faults of a kind, and then the comparison of all views. What goes wrong ends the kind and stands in its outcome."""
     outcome = Outcome(kind.name)
