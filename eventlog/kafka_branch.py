@@ -24,12 +24,12 @@ async def check_branch(settings: KafkaSettings, name: str, partitions: int, log:
     async with reader(settings, name, partitions) as topic:
         # Taken before the log is looked at: whatever was sent by then had been written.
         newest = await topic.newest()
-    for look in range(LOOKS):
-        lost = await lost_branch(log, newest)
+    lost = await lost_branch(log, newest)
+    for _ in range(LOOKS):
         if lost is None:
             return
-        if look < LOOKS - 1:
-            await asyncio.sleep(LOOK_PAUSE_S)
+        await asyncio.sleep(LOOK_PAUSE_S)
+        lost = await lost_branch(log, newest)
     raise TopicMismatchError(
         f"the topic {name} carries {lost} of this log, which the log does not hold: if its database was put back to an older"
         " backup, stop all roles and run `minutebook restore --in-place` before anything is written"
