@@ -1,5 +1,6 @@
 """Kafka's topics: asked, made and deleted. Beside the driver the only module that touches aiokafka."""
 
+# ruff: noqa: SLF001 - What a broker said of itself stands in the client's private fields.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
@@ -10,10 +11,14 @@ import msgspec
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from eventlog.carrier import CarrierUnavailableError
+from eventlog.carrier import CarrierUnavailableError, TopicMismatchError
 from eventlog.kafka_driver import asked, part_from, reaching
 from eventlog.kafka_settings import KafkaSettings
 
+OLDEST_VERSION = "3.9"
+_FETCH = 1
+_FETCH_OF_OLDEST = 17
+"""The version of fetch requests that came with OLDEST_VERSION: a broker tells of those, not of its own version."""
 _NO_ERROR = 0
 _UNKNOWN_TOPIC = 3
 _TOPIC_EXISTS = 36
@@ -52,6 +57,13 @@ class KafkaAdmin:
         finally:
             await part_from(client)
 
+    async def check_version(self) -> None:
+        """Raises TopicMismatchError if the broker that is asked is too old."""
+        client = self._client._client
+        await asked(client.ready(client.get_random_node()))
+        for connection in client._conns.values():
+            check_requests(connection._versions)
+
     async def brokers(self) -> int:
         """How many brokers there are now."""
         told = await asked(self._client.describe_cluster())
@@ -89,6 +101,16 @@ class KafkaAdmin:
         for _, code in answer.topic_error_codes:
             if code not in (_NO_ERROR, _UNKNOWN_TOPIC):
                 _check(code, f"delete {name}")
+
+
+def check_requests(versions: Mapping[int, tuple[int, int]]) -> None:
+    """What a broker takes, by kind of request: (lowest, highest version). Raises TopicMismatchError if it is too old."""
+    highest = versions.get(_FETCH, (0, _FETCH_OF_OLDEST))[1]
+    if highest < _FETCH_OF_OLDEST:
+        raise TopicMismatchError(
+            f"this Kafka is too old: {OLDEST_VERSION} or newer is needed (it knows fetch requests up to version {highest}, not"
+            f" {_FETCH_OF_OLDEST})"
+        )
 
 
 def _check(code: int, deed: str) -> None:

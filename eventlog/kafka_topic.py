@@ -94,6 +94,7 @@ async def ensure_topic(settings: KafkaSettings, name: str, partitions: int) -> b
     Raises TopicMismatchError, CarrierUnavailableError.
     """
     async with KafkaAdmin.connected(settings) as admin:
+        await admin.check_version()
         found = await admin.describe(name)
         spec = topic_spec(name, partitions, await admin.brokers())
         is_new = False
@@ -102,6 +103,19 @@ async def ensure_topic(settings: KafkaSettings, name: str, partitions: int) -> b
             found = await _settled(admin, name)
         check_topic(found, spec)
     return is_new
+
+
+async def look_at_topic(
+    settings: KafkaSettings, name: str, partitions: int, log_ids: Collection[str]
+) -> None:
+    """Check the topic if it is there, for who does not make it. Raises TopicMismatchError, CarrierUnavailableError."""
+    async with KafkaAdmin.connected(settings) as admin:
+        await admin.check_version()
+        found = await admin.describe(name)
+        if found is None:
+            return
+        check_topic(found, topic_spec(name, partitions, await admin.brokers()))
+    await check_owner(settings, name, partitions, log_ids)
 
 
 async def _make(admin: KafkaAdmin, spec: TopicSpec) -> bool:

@@ -98,7 +98,8 @@ async def read_log(driver: MongoDriver) -> LogDocument | None:
     version = found.get("schema_version")
     if version != SCHEMA_VERSION:
         raise LogMismatchError(
-            f"database {driver.database} has schema version {version}, this program knows {SCHEMA_VERSION}"
+            f"database {driver.database} has schema version {version}, this program knows {SCHEMA_VERSION}: run the release"
+            " that wrote it"
         )
     try:
         return msgspec.convert(found, LogDocument)

@@ -24,6 +24,7 @@ SECRETS = "secrets"
 PROBE = "probe"
 INDEX = "secrets_place"
 PLACE = ("kind", "subject", "name")
+SCHEMA_VERSION = 1
 LINES = 64
 """Queues of calls; a subject's calls stand in one of them."""
 RACES_MAX = 16
@@ -52,7 +53,12 @@ class MongoSecrets:
         try:
             await driver.create_index(SECRETS, INDEX, PLACE, unique=True)
             # A write that a majority has: every later read shows what was answered anywhere before it.
-            await driver.upsert(PROBE, {"_id": PROBE}, {"$set": {"at": time.time_ns() // 1_000_000}})
+            change = {
+                "$set": {"at": time.time_ns() // 1_000_000},
+                "$setOnInsert": {"schema_version": SCHEMA_VERSION},
+            }
+            await driver.upsert(PROBE, {"_id": PROBE}, change)
+            await _check_schema(driver)
         except MongoFailure as error:
             await driver.close()
             raise SecretsUnavailableError(str(opening_failure(error))) from error
@@ -168,6 +174,16 @@ class MongoSecrets:
             for line in lines:
                 await held.enter_async_context(line)
             yield
+
+
+async def _check_schema(driver: MongoDriver) -> None:
+    found = await driver.find_one(PROBE, {"_id": PROBE})
+    version = SCHEMA_VERSION if found is None else found.get("schema_version", SCHEMA_VERSION)
+    if version != SCHEMA_VERSION:
+        raise SecretsUnavailableError(
+            f"database {driver.database} has schema version {version}, this program knows {SCHEMA_VERSION}: run the release that"
+            " wrote it"
+        )
 
 
 def _place(kind: str, subject: str, name: str) -> dict[str, Any]:

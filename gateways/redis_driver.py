@@ -7,7 +7,7 @@ is one error that the callers have an answer to.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -15,14 +15,14 @@ import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.commands.core import AsyncScript
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, RedisError
 
 TIMEOUT_S = 1.0
 """For a connection and for an answer; who waits longer than that for a hint does better without it."""
 CONNECTIONS_MAX = 32
 CALLS_PER_PIPELINE = 500
 BELLS_WAIT_S = 1.0
-OLDEST_MAJOR_VERSION = 6
+OLDEST_MAJOR_VERSION = 7
 
 Value = bytes | str | int | float
 T = TypeVar("T")
@@ -43,6 +43,10 @@ class FastStoreCounters:
         self.available = True
 
 
+class FastStoreUnfitError(Exception):
+    """This Redis, or its address, will not do; the text says what to do."""
+
+
 class FastStore:
     """One Redis. `prefix` parts one installation from another on it."""
 
@@ -55,7 +59,7 @@ class FastStore:
 
     @classmethod
     async def open(cls, url: str, prefix: str) -> FastStore:
-        """Connect and look at the version. Raises FastStoreUnavailableError, with what to do."""
+        """Connect and look at the version. Raises FastStoreUnavailableError and FastStoreUnfitError, with what to do."""
         try:
             pool = redis.BlockingConnectionPool.from_url(
                 url,
@@ -66,25 +70,49 @@ class FastStore:
                 retry=Retry(NoBackoff(), 0),
             )
         except ValueError:  # Its words may quote a part of the password.
-            raise FastStoreUnavailableError(
-                "redis_url is no address of a Redis, such as redis://host:6379/0"
+            raise FastStoreUnfitError(
+                "cluster.redis_url is no address of a Redis, such as redis://:password@host:6379/0"
             ) from None
         client = redis.Redis.from_pool(pool)
         store = cls(client, prefix)
         try:
             info = await client.info("server")
+        except AuthenticationError as error:
+            await store.close()
+            raise FastStoreUnfitError(
+                "Redis refuses the user name or the password of cluster.redis_url, or wants one"
+            ) from error
         except (RedisError, OSError, ValueError) as error:
             await store.close()
             raise FastStoreUnavailableError(
-                f"Redis does not answer ({type(error).__name__}): check the address and the password in redis_url"
+                f"Redis at {_place_of(pool)} does not answer ({type(error).__name__}): start it, or mend cluster.redis_url"
             ) from error
         version = str(info.get("redis_version", "0"))
         if int(version.split(".", maxsplit=1)[0]) < OLDEST_MAJOR_VERSION:
             await store.close()
-            raise FastStoreUnavailableError(
+            raise FastStoreUnfitError(
                 f"Redis {version} is too old: {OLDEST_MAJOR_VERSION}.0 or newer is needed"
             )
         return store
+
+    async def claim(self, owner: str, former: Collection[str]) -> None:
+        """Write down whose the prefix is, unless it is already; emptied, it is the first one's who asks.
+
+        `owner` takes the place of any of `former`. Raises FastStoreUnfitError if it is somebody else's, FastStoreUnavailableError.
+        """
+        key = f"{self.prefix}:owner"
+        try:
+            standing = await self._client.set(key, owner, nx=True, get=True)
+            told = standing.decode() if isinstance(standing, bytes) else standing
+            if told in former:
+                await self._client.set(key, owner)
+            elif told not in (None, owner):
+                raise FastStoreUnfitError(
+                    f"what begins with {self.prefix} in this Redis is of the log {told!r}, which this cluster never had: set"
+                    f" cluster.cluster_id to a name of its own, use another Redis, or delete the key {key} if that cluster is no more"
+                )
+        except (RedisError, OSError) as error:
+            raise FastStoreUnavailableError(type(error).__name__) from error
 
     def key(self, kind: str, name: str) -> str:
         """A key of this installation. Everything of one name lies in one slot of a cluster."""
@@ -157,6 +185,12 @@ class FastStore:
             self.counters.calls += 1
             self.counters.failures += failed
             self.counters.available = not failed
+
+
+def _place_of(pool: redis.ConnectionPool) -> str:
+    """Where the pool connects to, without the password."""
+    options = pool.connection_kwargs
+    return str(options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}")
 
 
 async def _heard(listening: Any) -> AsyncIterator[str | None]:

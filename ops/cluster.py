@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
+import structlog
+
+from eventlog.carrier import CarrierUnavailableError
 from eventlog.checkpoints import Checkpoint
 from eventlog.kafka_driver import KafkaSender
 from eventlog.kafka_settings import KafkaSettings
 from eventlog.kafka_source import KafkaSource
-from eventlog.kafka_topic import check_owner, ensure_topic, partitions_for, topic_name
+from eventlog.kafka_topic import check_owner, ensure_topic, look_at_topic, partitions_for, topic_name
 from eventlog.mongo import MongoLog
 from eventlog.mongo_checkpoints import MongoCheckpoint
 from eventlog.mongo_moving import serving_as
@@ -21,14 +25,19 @@ from eventlog.mongo_snapshots import MongoSnapshots
 from gateways.redis_driver import FastStore, FastStoreUnavailableError
 from gateways.redis_limits import RedisLimiter
 from gateways.redis_presence import RedisPresence
+from ops.roles.nodes import check_nodes
+from ops.roles.role import Role
 from ops.settings import ClusterModel, Settings, SettingsError
 from ops.stores import Carrier, Shared, Stores
 from projections.mongo_driver import ViewDatabase
 from projections.mongo_shelf import MongoShelf
 
+_log = structlog.get_logger(__name__)
+
 SECRETS_SUFFIX = "_secrets"
 """Secrets lie in a database of their own: their backup goes elsewhere than that of the log."""
 VIEWS_SUFFIX = "_views"
+_BOOTSTRAP = re.compile(r"(\[[0-9A-Fa-f:]+\]|[\w.-]+):\d{1,5}(,(\[[0-9A-Fa-f:]+\]|[\w.-]+):\d{1,5})*")
 BELLS_PAUSE_S = 1.0
 """Between two tries to hear bells while Redis is away."""
 
@@ -38,14 +47,20 @@ async def cluster_stores(settings: Settings) -> AsyncIterator[Stores]:
     """MongoDB, Kafka and Redis.
 
     Raises SettingsError for an address that is missing, and of each server that cannot be used its own error, which says what to do:
-    LogMismatchError, LogUnavailableError, SecretsUnavailableError, MongoUnfitError, ViewUnavailableError, FastStoreUnavailableError.
-    Kafka may be away.
+    LogMismatchError, LogUnavailableError, SecretsUnavailableError, MongoUnfitError, ViewUnavailableError, FastStoreUnavailableError,
+    FastStoreUnfitError, TopicMismatchError. Kafka may be away.
     """
     cluster = settings.cluster
+    if settings.roles:
+        check_nodes(settings)
     uri = address_of(cluster, "mongodb_uri")
-    bootstrap, redis_url = address_of(cluster, "kafka_bootstrap"), address_of(cluster, "redis_url")
+    kafka, redis_url = kafka_settings(cluster), address_of(cluster, "redis_url")
+    partitions = partitions_for(settings.shards, cluster.kafka_partitions)
     database = cluster.mongodb_database
     async with AsyncExitStack() as stack:
+        # First whatever writes nothing, so that a wrong address leaves nothing behind.
+        fast = await FastStore.open(redis_url, f"minutebook:{cluster.cluster_id}")
+        stack.push_async_callback(fast.close)
         # One client for all but the views, whose calls block.
         mongodb = await connected(uri, database, None, {"application": serving_as(database)})
         stack.push_async_callback(mongodb.close)
@@ -61,15 +76,17 @@ async def cluster_stores(settings: Settings) -> AsyncIterator[Stores]:
         for name in ("reactions", "relay"):
             checkpoints[name] = await MongoCheckpoint.open(mongodb, database, name, log.log_id)
             stack.push_async_callback(checkpoints[name].close)
-        fast = await FastStore.open(redis_url, f"minutebook:{cluster.cluster_id}")
-        stack.push_async_callback(fast.close)
+        await fast.claim(log.log_id, log.former_log_ids)
+        carrier = _carrier(cluster, kafka, partitions, log, checkpoints["relay"])
+        if settings.roles and Role.RELAY not in settings.roles:
+            await _look(cluster, kafka, partitions, log)
         yield Stores(
             log=log,
             secrets=secrets,
             snapshots=snapshots,
             shelf=MongoShelf(views),
             reactions=checkpoints["reactions"],
-            carrier=_carrier(cluster, bootstrap, log, checkpoints["relay"]),
+            carrier=carrier,
             shared=_shared(fast, settings.node_name),
         )
 
@@ -98,10 +115,19 @@ def _shared(fast: FastStore, node: str) -> Shared:
     )
 
 
-def _carrier(cluster: ClusterModel, bootstrap: str, log: MongoLog, checkpoint: Checkpoint) -> Carrier:
-    kafka = KafkaSettings(bootstrap=bootstrap)
+async def _look(cluster: ClusterModel, kafka: KafkaSettings, partitions: int, log: MongoLog) -> None:
+    """Who does not make the topic must read the same one all the same. Kafka may be away."""
     topic = topic_name(cluster.cluster_id)
-    partitions = partitions_for(log.shard_count, cluster.kafka_partitions)
+    try:
+        await look_at_topic(kafka, topic, partitions, {log.log_id, *log.former_log_ids})
+    except CarrierUnavailableError as error:
+        _log.warning("the carrier is away; what is durable comes from the log", error=str(error))
+
+
+def _carrier(
+    cluster: ClusterModel, kafka: KafkaSettings, partitions: int, log: MongoLog, checkpoint: Checkpoint
+) -> Carrier:
+    topic = topic_name(cluster.cluster_id)
 
     async def prepare() -> None:
         await ensure_topic(kafka, topic, partitions)
@@ -113,6 +139,14 @@ def _carrier(cluster: ClusterModel, bootstrap: str, log: MongoLog, checkpoint: C
         partitions=partitions,
         source=lambda: KafkaSource(kafka, topic, partitions, from_end=True),
     )
+
+
+def kafka_settings(cluster: ClusterModel) -> KafkaSettings:
+    """How Kafka is reached. Raises SettingsError."""
+    bootstrap = address_of(cluster, "kafka_bootstrap")
+    if not _BOOTSTRAP.fullmatch(bootstrap):
+        raise SettingsError("cluster.kafka_bootstrap: write host:port, several with commas between them")
+    return KafkaSettings(bootstrap=bootstrap)
 
 
 def address_of(cluster: ClusterModel, name: str) -> str:

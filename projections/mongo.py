@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
-from projections.mongo_driver import Document, ViewDatabase
+from projections.mongo_driver import Document, MongoUnfitError, ViewDatabase
 from projections.mongo_hand import Hand, HandTrial
 from projections.mongo_reading import MongoSnapshot
 from projections.mongo_shapes import TableShape
@@ -133,6 +133,16 @@ class MongoViewStore:
             if known is not None and identity.items() <= known.items():
                 self._name(f"{place}.{known['made']}.")
                 return
+            if (
+                known is not None
+                and known["log_id"] == self._log_id
+                and known["schema"] > self._schema.version
+            ):
+                # Whoever made it anew would throw away what a newer process writes at this moment.
+                raise MongoUnfitError(
+                    f"the view {place} was written by a newer release (schema {known['schema']}, this program knows"
+                    f" {self._schema.version}): run that release, or drop the database of the views, which are made anew"
+                )
             made = secrets.token_hex(4)
             self._name(f"{place}.{made}.")
             self._create()

@@ -41,8 +41,8 @@ GREATEST = MaxKey()
 TIMEOUT_MS = 10_000
 """How long one call may take, the choice of a server and the wait for the majority included."""
 CONNECTIONS_MAX = 16
-SERVER_MAJOR_MIN = 5
-"""Older servers cannot read several collections at one moment outside of transactions."""
+SERVER_MAJOR_MIN = 6
+"""What we run against. Servers before 5.0 cannot read several collections at one moment outside of transactions."""
 PARTS_MAX = 5_000
 """How many documents one command writes; fewer when they have more than 16 MB."""
 KEYS_MAX = 1_000
@@ -115,7 +115,8 @@ class ViewDatabase:
                 event_listeners=list(listeners),
             )
         except (InvalidURI, ConfigurationError) as error:
-            raise MongoUnfitError(f"the address of MongoDB is wrong: {error}") from error
+            # The driver's words may quote the address, and with it a password.
+            raise MongoUnfitError(f"the address of MongoDB cannot be used ({type(error).__name__})") from None
         try:
             with _told():
                 hello = client.admin.command("hello")
@@ -130,7 +131,7 @@ class ViewDatabase:
             )
         if version[0] < SERVER_MAJOR_MIN:
             client.close()
-            raise MongoUnfitError(f"MongoDB {version[0]} is too old: {SERVER_MAJOR_MIN} or newer is needed")
+            raise MongoUnfitError(f"MongoDB {version[0]} is too old: {SERVER_MAJOR_MIN}.0 or newer is needed")
         return cls(client, name)
 
     def close(self) -> None:

@@ -22,15 +22,19 @@ _CODES: Mapping[str, int] = {
     "BackupError": WRONG_USE,
     "CarrierUnavailableError": UNAVAILABLE,
     "ControlLostError": UNAVAILABLE,
+    "FastStoreUnavailableError": UNAVAILABLE,
+    "FastStoreUnfitError": WRONG_USE,
     "FolderInUseError": UNAVAILABLE,
     "FolderUnusableError": UNAVAILABLE,
     "LogMismatchError": WRONG_USE,
     "LogUnavailableError": UNAVAILABLE,
+    "MongoUnfitError": WRONG_USE,
     "MoveFailedError": NO,
     "MoveRefusedError": WRONG_USE,
     "NoServerError": UNAVAILABLE,
     "NotRestorableError": NO,
     "OutcomeUnknownError": UNAVAILABLE,
+    "OwnershipError": WRONG_USE,
     "Poison": NO,
     "ProblemError": UNAVAILABLE,
     "SecretsUnavailableError": UNAVAILABLE,
@@ -39,7 +43,10 @@ _CODES: Mapping[str, int] = {
     "TopicMismatchError": WRONG_USE,
     "UnknownEventError": NO,
     "UnknownStreamError": NO,
+    "ViewUnavailableError": UNAVAILABLE,
 }
+_OF_THE_CLUSTER = frozenset({"aiokafka", "google", "grpc", "motor", "pymongo", "bson", "redis"})
+"""Modules that only the extra `cluster` brings."""
 _PROBLEM_CODES: Mapping[str, int] = {
     "not_found": NO,
     "conflict": NO,
@@ -70,16 +77,24 @@ def code_of(error: BaseException) -> int | None:
         return error.code
     if isinstance(error, Problem):
         return _PROBLEM_CODES.get(error.code, UNAVAILABLE)
+    if _lacks_extra(error):
+        return WRONG_USE
     for kind in type(error).__mro__:
         if kind.__name__ in _CODES:
             return _CODES[kind.__name__]
     return UNAVAILABLE if isinstance(error, OSError) else None
 
 
+def _lacks_extra(error: BaseException) -> bool:
+    return isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in _OF_THE_CLUSTER
+
+
 def text_of(error: BaseException) -> str:
     """What to say about it."""
     if isinstance(error, Problem):
         return error.detail or error.code
+    if _lacks_extra(error):
+        return "a cluster needs drivers that are not installed: install minutebook[cluster]"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error) or type(error).__name__

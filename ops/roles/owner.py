@@ -13,7 +13,6 @@ from ops import readiness
 from ops.metrics.commanding import watch_command_server
 from ops.metrics.writing import watch_node
 from ops.roles.site import Site
-from ops.settings import SettingsError
 from ops.writing import open_desk, open_node
 from projections.views import ReadSide
 
@@ -28,9 +27,7 @@ class Owner:
 
 
 async def open_owner(site: Site, views: ReadSide) -> Owner:
-    """Open the shards. The server is closed before the desk, whoever listens with it. Raises SettingsError, OwnershipError."""
-    if not site.own_shards:
-        raise SettingsError(f"cluster.owners gives no shard to {site.name}, which is to be an owner")
+    """Open the shards. The server is closed before the desk, whoever listens with it."""
     node = await open_node(
         site.settings, site.stores, site.codec, site.own_commits, site.stack, site.own_shards
     )

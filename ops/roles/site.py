@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import cached_property
 
-from commands.ownership import NodeShards, StaticOwnership
 from domain.aggregates import EVENT_CLASSES
 from eventlog.bus import Bus
 from eventlog.codec import EventCodec
@@ -15,14 +14,15 @@ from eventlog.sealing import PlainSealing
 from gateways.rpc.handshake import Identity
 from ops.metrics.families import ProcessRegistry
 from ops.readiness import Readiness
+from ops.roles.nodes import ownership_in, secret_in
 from ops.roles.role import Role
-from ops.settings import Settings, SettingsError
+from ops.settings import Settings
 from ops.stores import Carrier, Shared, Stores
 from ops.tracing.tracer import Tracer
 
 
 class Site:
-    """Of one process. What is opened upon it is closed by `stack`, in the opposite order. Raises SettingsError, OwnershipError."""
+    """Of one process. What is opened upon it is closed by `stack`, in the opposite order. Raises SettingsError."""
 
     def __init__(
         self,
@@ -32,11 +32,6 @@ class Site:
         stack: AsyncExitStack,
         tracer: Tracer,
     ) -> None:
-        rows = [NodeShards(row.node, row.address, row.shards) for row in settings.cluster.owners]
-        if not rows:
-            raise SettingsError(
-                "roles need cluster.owners: which node owns which shards, and where it listens"
-            )
         self.settings = settings
         self.roles = roles
         self.stores = stores
@@ -45,7 +40,7 @@ class Site:
         self.codec = EventCodec(Registry(EVENT_CLASSES), PlainSealing())
         self.name = settings.node_name
         self.identity = Identity(self.name, stores.log.log_id, stores.log.shard_count)
-        self.ownership = StaticOwnership(lambda: rows, stores.log.shard_count)
+        self.ownership = ownership_in(settings, stores.log.shard_count)
         self.registry = ProcessRegistry(self.name, roles)
         self.readiness = Readiness()
         self.own_commits = Bus()
@@ -71,7 +66,4 @@ class Site:
     @property
     def secret(self) -> bytes:
         """By which nodes know each other. Raises SettingsError."""
-        secret = self.settings.cluster.secret
-        if secret is None:
-            raise SettingsError("roles need cluster.secret, the same for all processes of the cluster")
-        return secret.encode()
+        return secret_in(self.settings)
