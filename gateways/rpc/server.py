@@ -93,7 +93,9 @@ class CommandServer:
         try:
             port = self._bind(server, address)
         except RuntimeError as error:
-            raise OSError(f"cannot listen at {address} for other nodes") from error
+            raise OSError(
+                f"cannot listen at {address} for other nodes: if another process does, stop it, or mend cluster.owners or cluster.listen"
+            ) from error
         await server.start()
         self._unfollow = self._bus.follow(self._follow)
         return port
