@@ -14,7 +14,8 @@ FETCH_BYTES_MAX = 8 * 1024 * 1024
 class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How to reach Kafka, and how long to wait for it.
 
-    `request_timeout_ms` bounds one request, `send_timeout_ms` a batch with all its repetitions inside the client.
+    `request_timeout_ms` bounds one request, `send_timeout_ms` a batch with all its repetitions inside the client. A member of a group that
+    died is missed after `session_timeout_ms`, which Kafka's own settings allow no shorter; the others hear of it within `heartbeat_ms`.
     """
 
     bootstrap: str
@@ -23,8 +24,8 @@ class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True):
     send_timeout_ms: int = 15_000
     retry_back_off_ms: int = 100
     metadata_age_ms_max: int = 60_000
-    session_timeout_ms: int = 10_000
-    heartbeat_ms: int = 3_000
+    session_timeout_ms: int = 6_000
+    heartbeat_ms: int = 1_000
     poll_interval_ms_max: int = 300_000
 
 

@@ -138,6 +138,7 @@ def _carrier(
         checkpoint=checkpoint,
         partitions=partitions,
         source=lambda: KafkaSource(kafka, topic, partitions, from_end=True),
+        shared_source=lambda group: KafkaSource(kafka, topic, partitions, group=f"{topic}.{group}"),
     )
 
 

@@ -29,12 +29,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Carrier:
-    """How commits reach other processes, where the relay stands, and how they come from the carrier's end on."""
+    """How commits reach other processes, where the relay stands, and how they come, from the carrier's end on or shared by a group."""
 
     sender: Sender
     checkpoint: Checkpoint
     partitions: int
     source: Callable[[], Source]
+    shared_source: Callable[[str], Source]
+    """One of the group of that name, which shares the partitions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,6 +41,6 @@ async def open_node(
 
 async def open_desk(node: Node, stores: Stores, views: ReadSide, stack: AsyncExitStack) -> Desk:
     """The desk before it."""
-    desk = Desk(node, await server_key(stores.secrets, "payload"), OlderFromViews(node, views))
+    desk = Desk(node, await server_key(stores.secrets, "payload"), OlderFromViews(node, views, stores.log))
     stack.push_async_callback(desk.close)
     return desk

@@ -224,6 +224,8 @@ class Runner:
         )
         if projection is None or parked is None:
             raise Problem("not_found", "no such parked stream")
+        if not self.owns(parked.shard):
+            raise Problem("conflict", f"another projector writes shard {parked.shard}; ask the others")
         skip = None if skip_because is None else (parked.from_version, skip_because)
         async with self._turn:
             commits = [received async for received in self._stream(parked)]

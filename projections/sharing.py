@@ -50,8 +50,8 @@ class ShardShare:
         settings: SharingSettings | None = None,
     ) -> None:
         self._views = views
-        self._runner = views.runner
-        self._runner.contested = self._give_way
+        self.runner = views.runner
+        self.runner.contested = self._give_way
         self._log = log
         self._monotonic_s = monotonic_s
         self._chance = chance
@@ -75,26 +75,26 @@ class ShardShare:
         self._given.update(shards)
         await self._leave(self._standing_in - self._given)
         self._standing_in.clear()
-        await self._runner.gain(shards)
-        self._runner.note_heads({shard: heads.get(shard, 0) for shard in shards})
-        held = self._runner.positions()
+        await self.runner.gain(shards)
+        self.runner.note_heads({shard: heads.get(shard, 0) for shard in shards})
+        held = self.runner.positions()
         # Views beyond the log are another log's, as the feed will say.
         return {shard: max(heads.get(shard, 0), held.get(shard, 0)) for shard in shards}
 
     async def lost(self, shards: Collection[int]) -> None:
         """The group took these away."""
         self._given.difference_update(shards)
-        await self._runner.lose(shards)
+        await self.runner.lose(shards)
 
     async def looked(self, heads: Mapping[int, int]) -> None:
         """The log's shards end there: stand in for those that are behind and stand still."""
-        others = {shard: head for shard, head in heads.items() if head and not self._runner.owns(shard)}
+        others = {shard: head for shard, head in heads.items() if head and not self.runner.owns(shard)}
         due = await self._due(others) if others else []
         if due:
             _log.warning("standing in for shards whose views stood still", shards=len(due))
             self._standing_in.update(due)
-            await self._runner.gain(due)
-        self._runner.note_heads({shard: heads.get(shard, 0) for shard in self._standing_in})
+            await self.runner.gain(due)
+        self.runner.note_heads({shard: heads.get(shard, 0) for shard in self._standing_in})
 
     async def _due(self, heads: Mapping[int, int]) -> list[int]:
         stands = list((await self._views.standing(_PROMPT)).values())
@@ -118,7 +118,7 @@ class ShardShare:
 
     async def _leave(self, shards: Collection[int]) -> None:
         if shards:
-            await self._runner.lose(shards)
+            await self.runner.lose(shards)
 
     def _give_way(self, contested: frozenset[int]) -> Collection[int]:
         """Somebody else wrote these: who only stands in leaves them to him."""

@@ -64,6 +64,12 @@ def _feed(name: str, feed: Feed[Any]) -> Iterator[Metric]:
     yield gauge(
         "minutebook_feed_forked", "1 if its reader follows another log", int(feed.failure is not None), labels
     )
+    yield gauge(
+        "minutebook_feed_carrier_away",
+        "1 while the carrier cannot be reached and the log is followed instead",
+        int(feed.is_away),
+        labels,
+    )
     lag = {(name, *shard): commits for shard, commits in by_shard(feed.lag).items()}
     yield gauges(
         "minutebook_feed_lag_commits",

@@ -9,6 +9,7 @@ from prometheus_client.metrics_core import Metric
 
 from ops.metrics.families import Readings, Series, counter, gauge, gauges, histogram
 from projections.runner import Runner
+from projections.sharing import ShardShare
 from projections.views import ReadSide
 
 
@@ -22,6 +23,27 @@ def _read_side(views: ReadSide) -> Iterator[Metric]:
         "minutebook_read_side_lag_commits", "Known commits that are not in all views", views.lag_commits
     )
     yield gauge("minutebook_read_side_failing", "1 while the views cannot be reached", int(views.failing))
+
+
+def watch_share(registry: CollectorRegistry, share: ShardShare) -> None:
+    """Which shards a projector writes."""
+    Readings(registry, lambda: _share(share))
+
+
+def _share(share: ShardShare) -> Iterator[Metric]:
+    seen = share.runner.metrics
+    yield gauge("minutebook_views_shards", "Shards that this process writes", len(share.runner.shards or ()))
+    yield gauge(
+        "minutebook_views_standing_in_shards", "Those of them that nobody gave it", len(share.standing_in)
+    )
+    yield counter("minutebook_views_shards_gained", "Shards that were given, or stood in for", seen.gained)
+    yield counter("minutebook_views_shards_lost", "Shards that were taken, or given up", seen.lost)
+    yield counter(
+        "minutebook_views_stale", "Batches refused since another process moved a shard on", seen.stale
+    )
+    yield counter(
+        "minutebook_views_contested", "Shards that another process moved on as well", seen.contested
+    )
 
 
 def watch_runner(registry: CollectorRegistry, runner: Runner) -> None:

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+import structlog
+
 from eventlog.bus import Bus
 from eventlog.feed import Feed, FeedSettings, Positions
-from eventlog.record import Committed, Head
+from eventlog.record import Commit, Committed, Head
+from eventlog.registry import UnknownEventError
 from eventlog.relay import Relay, RelaySettings
 from ops import readiness
 from ops.metrics.carrying import watch_feed, watch_relay
 from ops.roles.role import Role
 from ops.roles.site import Site
 
+_log = structlog.get_logger(__name__)
+
+UNREADABLE_TOLD_MAX = 100
+"""How many kinds of unreadable events a process tells of."""
 RELAY_LOOK_MS = 20
 """How often a relay without an owner in its process looks for new commits."""
 
@@ -45,7 +52,7 @@ def open_feed(
         carrier.source(),
         carrier.partitions,
         positions=positions,
-        decode=site.codec.decode,
+        decode=skipping(site.codec.decode),
         handler=handler,
         settings=FeedSettings(from_log=True),
     )
@@ -53,6 +60,30 @@ def open_feed(
     site.readiness.add(lambda: readiness.of_feed(name, feed))
     feed.start()
     site.stack.push_async_callback(feed.close)
+
+
+def skipping(decode: Callable[[Commit], Committed]) -> Callable[[Commit], Committed]:
+    """Of a commit that this release cannot read there is nothing to hand on but its place; everything else goes on.
+
+    Views park such a stream. Here nobody has to remember it: after an upgrade clients fetch what they lack.
+    """
+    told: set[str] = set()
+
+    def decoded(commit: Commit) -> Committed:
+        try:
+            return decode(commit)
+        except UnknownEventError as error:
+            if str(error) not in told and len(told) < UNREADABLE_TOLD_MAX:
+                told.add(str(error))
+                _log.warning(
+                    "a commit cannot be read by this release and is skipped; more of its kind are not told of",
+                    shard=commit.shard,
+                    position=commit.position,
+                    error=str(error),
+                )
+            return Committed(commit, ())
+
+    return decoded
 
 
 class Following:

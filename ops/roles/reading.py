@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 
 from commands.tasks import TaskOwner
-from eventlog.bus import Bus
-from ops import readiness
-from ops.metrics.reading import watch_read_side, watch_runner
-from ops.roles.carrying import open_feed
+from ops.metrics.reading import watch_read_side
+from ops.roles.projecting import open_projector
 from ops.roles.role import Role
 from ops.roles.site import Site
 from projections.elsewhere import ViewsElsewhere
-from projections.runner import RunnerSettings
-from projections.views import ReadSide, Views, ViewsSettings
+from projections.views import ReadSide, Views
 
 HURRY_CHANNEL = "hurry"
 _LAZY, _PROMPT = "lazy", "prompt"
@@ -25,27 +22,17 @@ HURRY_PAUSE_S = 0.01
 async def open_views(site: Site, heads: Callable[[], Mapping[int, int]]) -> ReadSide:
     """The views. `heads` tells what this process knows of the record."""
     stores = site.stores
-    if Role.PROJECTOR not in site.roles:
-        views = await ViewsElsewhere.open(stores.shelf, stores.log, heads, _hurrying(site))
-        site.stack.push_async_callback(views.close)
-        watch_read_side(site.registry, views)
-        return views
-    bus = Bus()
-    settings = ViewsSettings(runner=RunnerSettings(linger_ms=int(site.settings.linger_ms)), shared=True)
-    written = await Views.open(stores.shelf, stores.log, bus, site.codec, settings)
-    site.stack.push_async_callback(written.close)
-    watch_runner(site.registry, written.runner)
-    site.tracer.views(written.runner)
-    watch_read_side(site.registry, written)
-    site.readiness.add(lambda: readiness.of_views(written))
-
-    async def positions(shards: Collection[int]) -> Mapping[int, int]:
-        held = written.positions()
-        return {shard: held.get(shard, 0) for shard in shards}
-
-    open_feed(site, "views", bus.publish, positions)
-    _hear(site, written)
-    return written
+    if Role.PROJECTOR in site.roles:
+        written = await open_projector(site)
+        _hear(site, written)
+        if site.roles <= {Role.PROJECTOR, Role.RELAY}:
+            watch_read_side(site.registry, written)
+            return written
+    # Of what it writes itself, others write other shards.
+    views = await ViewsElsewhere.open(stores.shelf, stores.log, heads, _hurrying(site))
+    site.stack.push_async_callback(views.close)
+    watch_read_side(site.registry, views)
+    return views
 
 
 def _hurrying(site: Site) -> Callable[[bool], None]:

@@ -57,7 +57,7 @@ async def test_the_clients_do_what_they_must(house: Carried) -> None:
             "isolation_level": "read_committed",
             "check_crcs": True,
             "max_partition_fetch_bytes": 8 * 1024 * 1024,
-            "session_timeout_ms": 10_000,
+            "session_timeout_ms": 6_000,
         }
         await source.close()
 
