@@ -6,9 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from eventlog.carrier import CarriedRecord, TopicMismatchError
-from eventlog.kafka_driver import reader
 from eventlog.kafka_record import Carried, ForgedRecordError, carried_of
-from eventlog.kafka_settings import KafkaSettings
 from eventlog.port import Log
 
 LOOKS = 10
@@ -16,14 +14,11 @@ LOOK_PAUSE_S = 0.2
 """A primary that was just elected may show what a majority had a moment ago: the log is asked again before it is accused."""
 
 
-async def check_branch(settings: KafkaSettings, name: str, partitions: int, log: Log) -> None:
-    """Raises TopicMismatchError if a newest record is of the log, by its present id, and does not stand in it.
+async def check_branch(name: str, newest: Sequence[CarriedRecord], log: Log) -> None:
+    """Raises TopicMismatchError if one of the topic's newest records is of the log, by its present id, and does not stand in it.
 
-    Also raises CarrierUnavailableError, LogUnavailableError.
+    They were taken from the topic before: whatever had been sent by then was written. Also raises LogUnavailableError.
     """
-    async with reader(settings, name, partitions) as topic:
-        # Taken before the log is looked at: whatever was sent by then had been written.
-        newest = await topic.newest()
     lost = await lost_branch(log, newest)
     for _ in range(LOOKS):
         if lost is None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 import structlog
 
-from eventlog.carrier import CarrierUnavailableError, TopicMismatchError
+from eventlog.carrier import CarriedRecord, CarrierUnavailableError, TopicMismatchError
 from eventlog.kafka_admin import KafkaAdmin, TopicExistsError, TopicFacts
 from eventlog.kafka_driver import reader
 from eventlog.kafka_settings import BATCH_BYTES_MAX, KafkaSettings
@@ -107,15 +107,15 @@ async def ensure_topic(settings: KafkaSettings, name: str, partitions: int) -> b
 
 async def look_at_topic(
     settings: KafkaSettings, name: str, partitions: int, log_ids: Collection[str]
-) -> None:
-    """Check the topic if it is there, for who does not make it. Raises TopicMismatchError, CarrierUnavailableError."""
+) -> Sequence[CarriedRecord]:
+    """Check the topic if it is there, for who does not make it; its newest records. Raises as `check_owner`."""
     async with KafkaAdmin.connected(settings) as admin:
         await admin.check_version()
         found = await admin.describe(name)
         if found is None:
-            return
+            return ()
         check_topic(found, topic_spec(name, partitions, await admin.brokers()))
-    await check_owner(settings, name, partitions, log_ids)
+    return await check_owner(settings, name, partitions, log_ids)
 
 
 async def _make(admin: KafkaAdmin, spec: TopicSpec) -> bool:
@@ -179,16 +179,21 @@ def _serves(key: str, found: str, wanted: str) -> bool:
     return found == wanted
 
 
-async def check_owner(settings: KafkaSettings, name: str, partitions: int, log_ids: Collection[str]) -> None:
-    """Raises TopicMismatchError if the newest records are of a log that is none of these: another cluster uses the name.
+async def check_owner(
+    settings: KafkaSettings, name: str, partitions: int, log_ids: Collection[str]
+) -> Sequence[CarriedRecord]:
+    """The newest record of each partition. Raises TopicMismatchError if one is of a log that is none of these: another cluster uses
+    the name.
 
     `log_ids`: the log's own and its former ones. Also raises CarrierUnavailableError.
     """
     async with reader(settings, name, partitions) as topic:
-        for record in await topic.newest():
-            told = dict(record.headers).get("log_id", b"").decode(errors="replace")
-            if told not in log_ids:
-                raise TopicMismatchError(
-                    f"the topic {name} carries the log {told!r}, which this cluster never had: set cluster.cluster_id to a "
-                    "name of its own, or delete the topic if it is of a cluster that is no more"
-                )
+        newest = await topic.newest()
+    for record in newest:
+        told = dict(record.headers).get("log_id", b"").decode(errors="replace")
+        if told not in log_ids:
+            raise TopicMismatchError(
+                f"the topic {name} carries the log {told!r}, which this cluster never had: set cluster.cluster_id to a "
+                "name of its own, or delete the topic if it is of a cluster that is no more"
+            )
+    return newest
