@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import random
 import socket
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from signal import SIGTERM
 
 import httpx
 import pytest
@@ -85,6 +87,28 @@ async def test_a_stop_asks_to_reconnect_then_closes_1012_and_keeps_what_was_ackn
         replay = await again.ask("send", to="ann", client_msg_id="k", content={"kind": "text", "text": "x"})
         assert replay == {**ack, "ref": replay["ref"], "replayed": True}
         again.close()
+
+
+async def test_a_second_signal_does_not_wait_for_the_sockets(tmp_path: Path) -> None:
+    async with running(tmp_path / "data", MINUTEBOOK_DRAIN_S="15", MINUTEBOOK_METRICS_PORT="0") as server:
+        metrics = (await server.said()).split()[-1].removesuffix("/metrics")
+        async with RestClient(server.url) as rest:
+            await rest.create_user("ann", PASSWORD)
+            token = (await rest.log_in("ann", PASSWORD, "d1")).access_token
+        line = Line(None)
+        await line.connect(server.socket_url)
+        line.say("hello", token=token)
+        await line.next("welcome")
+        server.signal(SIGTERM)
+        await line.next("reconnect")
+        async with httpx.AsyncClient() as client:
+            readiness = await client.get(f"{metrics}/readyz")
+            assert (readiness.status_code, readiness.json()["errors"][0]["message"]) == (503, "stopping")
+            assert (await client.get(f"{metrics}/livez")).status_code == 200
+        began_s = time.monotonic()
+        assert await server.stop() == 0
+        assert time.monotonic() - began_s < 10
+        assert await line.ended() == 1012
 
 
 async def test_the_client_misses_nothing_and_sends_once_over_kills(tmp_path: Path) -> None:
