@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from domain.errors import Problem
 from eventlog.port import Log
+from projections.fast import FastRows
 from projections.reading import Reads, Source
 from projections.shelf import FIRST_VERSION, ViewShelf
 from projections.store import ViewStore, ViewUnavailableError
@@ -47,8 +48,9 @@ class ViewsElsewhere(ReadSide):
         opened: Mapping[str, tuple[int, ViewStore]],
         settings: ViewsSettings,
         looks: LookSettings,
+        fast: FastRows | None = None,
     ) -> None:
-        super().__init__(log, settings, self._source)
+        super().__init__(log, settings, self._source, fast)
         self._shelf = shelf
         self._log_id = log.log_id
         self._heads = heads
@@ -74,13 +76,15 @@ class ViewsElsewhere(ReadSide):
         hurry: Callable[[bool], None],
         settings: ViewsSettings | None = None,
         looks: LookSettings | None = None,
+        fast: FastRows | None = None,
     ) -> ViewsElsewhere:
         """Open the current versions for reading; those that no projector has made yet are made, empty.
 
         Raises ViewUnavailableError; also for a version that another release made, which is left alone.
         """
         opened = await asyncio.to_thread(_opened, shelf, log.log_id)
-        views = cls(shelf, log, heads, hurry, opened, settings or ViewsSettings(), looks or LookSettings())
+        settings, looks = settings or ViewsSettings(), looks or LookSettings()
+        views = cls(shelf, log, heads, hurry, opened, settings, looks, fast)
         views._task = asyncio.get_running_loop().create_task(views._look_for_ever(), name="views-elsewhere")
         return views
 
@@ -91,7 +95,7 @@ class ViewsElsewhere(ReadSide):
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             await self._looking.close()
-            await self._reads.close()
+            await self._end_reads()
             for store in (*self._retired, *(store for _, store in self._opened.values())):
                 store.close()
 
@@ -145,6 +149,15 @@ class ViewsElsewhere(ReadSide):
 
     def _source(self, name: str) -> Source:
         return lambda: self._opened[name][1]
+
+    @override
+    def _current(self, name: str) -> tuple[ViewStore, int]:
+        version, store = self._opened[name]
+        return store, version
+
+    @override
+    def _held(self, name: str) -> Mapping[int, int]:
+        return self._positions.get(name, {})
 
     # How far they are
 

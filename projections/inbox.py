@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -12,6 +13,7 @@ from domain.streams import inbox_stream
 from projections import pages
 from projections.access import Access, access_from, access_of
 from projections.cursors import cursor_of, place_of
+from projections.fast_moment import NotHeldError
 from projections.messages import NULL, message_row
 from projections.numbers import numbers_of
 from projections.personal import ME_EVENTS, ME_HEADS
@@ -21,6 +23,9 @@ from projections.store import Row, Snapshot
 from projections.syncing import Missed, hello_answer, sync_answer
 from projections.tables import CONVERSATIONS, EVENTS, MEMBERS, head_of
 from projections.timeline import memberships
+
+if TYPE_CHECKING:
+    from projections.fast_reading import FastReads
 
 SYNC_LIMIT_DEFAULT = 500
 SYNC_LIMIT_MAX = 1_000
@@ -35,8 +40,16 @@ class Inbox:
     """Reads over the timeline's and the inbox's snapshot of one moment."""
 
     def __init__(
-        self, reads: Reads, timeline: Source, inbox: Source, names: Names, freshen: Freshen, log_id: str
+        self,
+        reads: Reads,
+        timeline: Source,
+        inbox: Source,
+        names: Names,
+        freshen: Freshen,
+        log_id: str,
+        fast: FastReads | None = None,
     ) -> None:
+        self._fast = fast
         self._reads = reads
         self._timeline = timeline
         self._inbox = inbox
@@ -86,11 +99,22 @@ class Inbox:
         The reader thread is theirs meanwhile; ask for a few hundred at once.
         """
 
-        def answer(timeline: Snapshot, inbox: Snapshot) -> list[Numbers | None]:
-            accesses = [access_of(timeline, *entry) for entry in asked]
-            return [None if access is None else numbers_of(timeline, inbox, access) for access in accesses]
+        def answer(held: Mapping[int, Numbers | None]) -> list[Numbers | None]:
+            if len(held) == len(asked):
+                return [held[number] for number in range(len(asked))]
+            with self._snapshots() as (timeline, inbox):
+                return [
+                    held[number] if number in held else _numbers(timeline, inbox, entry)
+                    for number, entry in enumerate(asked)
+                ]
 
-        return await self._read(answer)
+        def answer_all() -> list[Numbers | None]:
+            if self._fast is not None:
+                with suppress(NotHeldError):
+                    return answer(self._fast.many_numbers(asked))
+            return answer({})
+
+        return await self._reads.run(answer_all)
 
     async def me_events(self, tenant: str, user_id: str, after: int = 0, limit: int = LIMIT_DEFAULT) -> Page:
         """Wire events of `me` with seq > `after`; `next` is the last seq as text."""
@@ -136,28 +160,46 @@ class Inbox:
                 missed, have, self._log_id, limit=limit, recent=newest, only=only, cursor=cursor
             )
 
-        first = await self._read(answer)
+        def fast(reads: FastReads) -> SyncAnswer:
+            numbered = have if only else None
+            return reads.of_user(tenant, user_id, answer, have=have, recent=recent, numbered=numbered)
+
+        first = await self._read(answer, fast)
         if not any(row.reset for row in first.conversations.values()):
             return first
         # A seq above the head may only mean that this view lingers.
         await self._freshen()
-        return await self._read(answer)
+        return await self._read(answer, fast)
 
     async def hello(self, tenant: str, user_id: str, have: Mapping[str, int]) -> HelloAnswer:
         """What a hello with `have` is told. Raises `validation_failed` for a bad `have`."""
         checked_have(have)
         await self._freshen()
+
+        def answer(timeline: Snapshot, inbox: Snapshot) -> HelloAnswer:
+            return hello_answer(Missed(timeline, inbox, tenant, user_id), have)
+
         return await self._read(
-            lambda timeline, inbox: hello_answer(Missed(timeline, inbox, tenant, user_id), have)
+            answer, lambda fast: fast.of_user(tenant, user_id, answer, have=have, numbered=have)
         )
 
-    async def _read(self, question: Callable[[Snapshot, Snapshot], T]) -> T:
+    async def _read(
+        self, question: Callable[[Snapshot, Snapshot], T], fast: Callable[[FastReads], T] | None = None
+    ) -> T:
         def answer() -> T:
-            # The inbox first: a read mark never lies behind the timeline that it was checked against.
-            with self._inbox().snapshot() as inbox, self._timeline().snapshot() as timeline:
+            if fast is not None and self._fast is not None:
+                with suppress(NotHeldError):
+                    return fast(self._fast)
+            with self._snapshots() as (timeline, inbox):
                 return question(timeline, inbox)
 
         return await self._reads.run(answer)
+
+    @contextmanager
+    def _snapshots(self) -> Iterator[tuple[Snapshot, Snapshot]]:
+        # The inbox first: a read mark never lies behind the timeline that it was checked against.
+        with self._inbox().snapshot() as inbox, self._timeline().snapshot() as timeline:
+            yield timeline, inbox
 
     def _row(self, timeline: Snapshot, inbox: Snapshot, access: Access, member: Row) -> ConversationRow:
         numbers = numbers_of(timeline, inbox, access)
@@ -205,6 +247,11 @@ def _entries(timeline: Snapshot, tenant: str, user_id: str) -> list[tuple[tuple[
         assert isinstance(activity, int)
         entries.append(((activity, access.conversation_id), access, member))
     return entries
+
+
+def _numbers(timeline: Snapshot, inbox: Snapshot, asked: tuple[str, str, str]) -> Numbers | None:
+    access = access_of(timeline, *asked)
+    return None if access is None else numbers_of(timeline, inbox, access)
 
 
 def _settings(timeline: Snapshot, access: Access, member: Row) -> dict[str, Any]:

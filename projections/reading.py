@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
 
 from domain.errors import Problem, invalid
+from projections.fast_moment import NotHeldError
 from projections.store import Snapshot, ViewStore
+
+if TYPE_CHECKING:
+    from projections.fast_reading import FastReads
 
 READER_THREADS = 2
 READS_WAITING_MAX = 1_000
@@ -49,14 +54,20 @@ class Reads:
 
 
 class Reader:
-    """A reader of one view."""
+    """A reader of one view; `fast` holds copies of what is asked most, for what `_read` is told how to ask of it."""
 
-    def __init__(self, reads: Reads, source: Source) -> None:
+    def __init__(self, reads: Reads, source: Source, fast: FastReads | None = None) -> None:
         self._reads = reads
         self._source = source
+        self._fast = fast
 
-    async def _read(self, question: Callable[[Snapshot], T]) -> T:
+    async def _read(
+        self, question: Callable[[Snapshot], T], fast: Callable[[FastReads], T] | None = None
+    ) -> T:
         def answer() -> T:
+            if fast is not None and self._fast is not None:
+                with suppress(NotHeldError):
+                    return fast(self._fast)
             with self._source().snapshot() as snapshot:
                 return question(snapshot)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import immutables
 import msgspec
@@ -16,6 +16,7 @@ from projections import pages
 from projections.access import Access, access_from, access_of
 from projections.conversations import apply_conversation
 from projections.cursors import cursor_of, place_of
+from projections.fast_want import Want, want_of
 from projections.messages import (
     apply_message,
     apply_posted,
@@ -31,6 +32,9 @@ from projections.shapes import MemberRow, Page
 from projections.store import SCAN_ROWS_MAX, Row, Snapshot, UnitOfWork
 from projections.tables import CONVERSATIONS, EVENTS, MEMBERS, REACTIONS, STATES, TIMELINE
 from projections.wire import time_of, wire_event, wire_time
+
+if TYPE_CHECKING:
+    from projections.fast_reading import FastReads
 
 SCHEMA = TIMELINE
 _NOTHING: Row = ("", 0, 0, None, b"", 0, 0, None, 0)
@@ -71,16 +75,27 @@ class Timeline(Reader):
     """Reads conversations, members, messages and events. `access` comes first; what it does not cover is not answered."""
 
     def __init__(
-        self, reads: Reads, source: Source, names: Names, freshen: Freshen, shard_count: int
+        self,
+        reads: Reads,
+        source: Source,
+        names: Names,
+        freshen: Freshen,
+        shard_count: int,
+        fast: FastReads | None = None,
     ) -> None:
-        super().__init__(reads, source)
+        super().__init__(reads, source, fast)
         self._names = names
         self._freshen = freshen
         self._shard_count = shard_count
 
     async def access(self, tenant: str, user_id: str, conversation_id: str) -> Access | None:
         """What the user may see; None for a stranger, an unknown conversation and `me`."""
-        return await self._read(lambda snapshot: access_of(snapshot, tenant, user_id, conversation_id))
+
+        def answer(snapshot: Snapshot) -> Access | None:
+            return access_of(snapshot, tenant, user_id, conversation_id)
+
+        want = Want(qualified(tenant, conversation_id), qualified(tenant, user_id))
+        return await self._read(answer, lambda fast: fast.of_conversation(want, answer))
 
     async def user_conversations(self, tenant: str, user_id: str) -> dict[str, Access]:
         """Every conversation that the user is or was in, by id."""
@@ -89,7 +104,10 @@ class Timeline(Reader):
             found = (access_from(snapshot, member) for member in memberships(snapshot, tenant, user_id))
             return {access.conversation_id: access for access in found if access is not None}
 
-        return await self._read(answer)
+        def fast(reads: FastReads) -> dict[str, Access]:
+            return reads.of_user(tenant, user_id, lambda held, _: answer(held), numbered=())
+
+        return await self._read(answer, fast)
 
     async def group(self, tenant: str, user_id: str, group_id: str) -> dict[str, Any] | None:
         """A group's settings for members, as they stood at leaving for ex-members; a short form for strangers of groups that one can enter."""
@@ -162,7 +180,10 @@ class Timeline(Reader):
             wires, following = pages.message_page(snapshot, access, walk, limit)
             return Page([message_row(snapshot, access, wire) for wire in wires], following)
 
-        return await self._read(answer)
+        want = want_of(access, walk, limit)
+        return await self._read(
+            answer, None if want is None else lambda fast: fast.of_conversation(want, answer)
+        )
 
     async def message(self, access: Access, seq: int) -> msgspec.Raw | None:
         """One message row; None when `seq` is no message or may not be seen."""
@@ -251,7 +272,8 @@ class Timeline(Reader):
             access = access_of(snapshot, tenant, user_id, conversation_id)
             return access, 0 if access is None else own_message(snapshot, access)
 
-        access, own = await self._read(answer)
+        want = Want(qualified(tenant, conversation_id), qualified(tenant, user_id))
+        access, own = await self._read(answer, lambda fast: fast.of_conversation(want, answer))
         if access is None:
             raise Problem("not_found", "no such conversation")
         if not _may_mark(access):

@@ -17,6 +17,11 @@ from eventlog.port import Log
 from projections import audit_trail, directory, personal, search, timeline
 from projections.audit_trail import AuditTrail
 from projections.directory import Directory
+from projections.fast import FastRows
+from projections.fast_documents import place_of
+from projections.fast_filling import FastFills
+from projections.fast_reading import FastReads
+from projections.fast_shelf import ToldStore
 from projections.inbox import Inbox
 from projections.projection import POSITIONS_IDLE_COMMITS, Apply, ParkedStream, Projection
 from projections.reading import READER_THREADS, READS_WAITING_MAX, Freshen, Reads, Source
@@ -87,15 +92,27 @@ class ViewsSettings(msgspec.Struct, frozen=True, kw_only=True):
 class ReadSide(ABC):
     """The readers of all read models: `timeline`, `inbox`, `directory`, `sight`, `search`, `audit_trail`; and how fresh they are.
 
-    `source(name)` gives the store that is current. Who writes the views: this process (`Views`), or another one.
+    `source(name)` gives the store that is current. Who writes the views: this process (`Views`), or another one. `fast` holds copies of
+    what is asked most, as far as they are there.
     """
 
-    def __init__(self, log: Log, settings: ViewsSettings, source: Callable[[str], Source]) -> None:
+    fast: FastReads | None = None
+
+    def __init__(
+        self,
+        log: Log,
+        settings: ViewsSettings,
+        source: Callable[[str], Source],
+        fast: FastRows | None = None,
+    ) -> None:
+        if fast is not None:
+            fills = FastFills(fast, self._current, log.shard_count)
+            self.fast = FastReads(fast, self._standing, fills, log.shard_count)
         self._reads = reads = Reads(settings.reader_threads, settings.reads_waiting_max)
         self.directory = Directory(reads, source("directory"))
         names, prompt = self.directory.names_now, self._freshened(None)
-        self.timeline = Timeline(reads, source("timeline"), names, prompt, log.shard_count)
-        self.inbox = Inbox(reads, source("timeline"), source("inbox"), names, prompt, log.log_id)
+        self.timeline = Timeline(reads, source("timeline"), names, prompt, log.shard_count, self.fast)
+        self.inbox = Inbox(reads, source("timeline"), source("inbox"), names, prompt, log.log_id, self.fast)
         self.sight = Sight(reads, source("timeline"), source("directory"))
         self.search = Search(
             reads, source("search"), source("timeline"), self._freshened(("search", "timeline"))
@@ -125,6 +142,25 @@ class ReadSide(ABC):
     async def freshen(self, names: Collection[str] | None = None) -> None:
         """Wait until everything that this process was told of before is in the named views (None: in all that are not lazy)."""
 
+    @abstractmethod
+    def _current(self, name: str) -> tuple[ViewStore, int]:
+        """The store and the version that are current."""
+
+    @abstractmethod
+    def _held(self, name: str) -> Mapping[int, int]:
+        """The positions that the view is known to hold."""
+
+    def _standing(self, name: str) -> tuple[str, Mapping[int, int]]:
+        # The positions first: a version that becomes current meanwhile holds them too.
+        positions = self._held(name)
+        return place_of(*self._current(name)), positions
+
+    async def _end_reads(self) -> None:
+        """Wait for the reads that run, and fill no fast views any more."""
+        await self._reads.close()
+        if self.fast is not None:
+            await asyncio.to_thread(self.fast.close)
+
     def _freshened(self, names: Collection[str] | None) -> Freshen:
         return lambda: self.freshen(names)
 
@@ -140,8 +176,9 @@ class Views(ReadSide):
         codec: EventCodec,
         settings: ViewsSettings,
         opened: Mapping[str, tuple[int, Projection]],
+        fast: FastRows | None = None,
     ) -> None:
-        super().__init__(log, settings, self._source)
+        super().__init__(log, settings, self._source, fast)
         self._shelf = shelf
         self.log = log
         self.codec = codec
@@ -156,15 +193,21 @@ class Views(ReadSide):
 
     @classmethod
     async def open(
-        cls, shelf: ViewShelf, log: Log, bus: Bus, codec: EventCodec, settings: ViewsSettings | None = None
+        cls,
+        shelf: ViewShelf,
+        log: Log,
+        bus: Bus,
+        codec: EventCodec,
+        settings: ViewsSettings | None = None,
+        fast: FastRows | None = None,
     ) -> Views:
         """Open the views of the shelf (made if absent) and start to follow; `caught_up` waits for what the log already holds.
 
-        Views of another log are thrown away and made anew. The shelf is the caller's.
+        Views of another log are thrown away and made anew. The shelf is the caller's; with `fast` it is a `FastShelf` over the same.
         """
         settings = settings or ViewsSettings()
         opened = await asyncio.to_thread(_opened, shelf, log.log_id, settings.shared)
-        views = cls(shelf, log, bus, codec, settings, opened)
+        views = cls(shelf, log, bus, codec, settings, opened, fast)
         await views.runner.start()
         return views
 
@@ -220,7 +263,7 @@ class Views(ReadSide):
     async def close(self) -> None:
         """Drain the runner, wait for reads, close the stores."""
         await self.runner.close()
-        await self._reads.close()
+        await self._end_reads()
         for store in (*self._retired, *(projection.store for projection in self._projections.values())):
             store.close()
 
@@ -302,6 +345,16 @@ class Views(ReadSide):
 
     def _source(self, name: str) -> Source:
         return lambda: self._projections[name].store
+
+    @override
+    def _current(self, name: str) -> tuple[ViewStore, int]:
+        store = self._projections[name].store
+        assert isinstance(store, ToldStore)
+        return store, store.version
+
+    @override
+    def _held(self, name: str) -> Mapping[int, int]:
+        return dict(self._projections[name].positions)
 
 
 def _stands(store: ViewStore) -> Mapping[int, int]:
