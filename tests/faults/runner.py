@@ -31,6 +31,8 @@ COLUMNS = (
     "slowest recovery s",
 )
 
+WRONG = (NotReachedError, ServicesError, ProblemError, OSError, AssertionError)
+"""What ends a kind, with its words as a finding."""
 LEGEND = (
     "Recovered: events that came by sync or by the pages after hello instead of live. Slowest recovery: from the fault "
     "(of one that lasts, from its end) until everything sent was acknowledged and had reached every reader."
@@ -62,12 +64,16 @@ class Outcome(msgspec.Struct):
 
 
 async def run_kinds(stage: Stage, wanted: Sequence[tuple[Kind, int]], say: Say) -> list[Outcome]:
-    """So many faults of each kind. A kind that went wrong is the last one: what comes after it would tell of nothing."""
+    """So many faults of each kind. After a kind that went wrong the others go on, if everything can be mended before."""
     outcomes: list[Outcome] = []
     for kind, count in wanted:
         outcomes.append(await run_kind(stage, kind, count, say))
         if not outcomes[-1].good:
-            break
+            try:
+                await stage.mend()
+            except WRONG as error:
+                say(f"  ! the run ends here, since nothing can be built upon what is left: {error}")
+                break
     return outcomes
 
 
@@ -86,7 +92,7 @@ async def run_kind(stage: Stage, kind: Kind, count: int, say: Say) -> Outcome:
             outcome.views_equal = False
             outcome.verdict.find(difference)
         outcome.views_equal = outcome.views_equal is None
-    except (NotReachedError, ServicesError, ProblemError, OSError, AssertionError) as error:
+    except WRONG as error:
         outcome.verdict.find(f"{type(error).__name__}: {error}")
     for finding in outcome.verdict.findings:
         say(f"  ! {finding}")

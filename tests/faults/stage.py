@@ -147,6 +147,18 @@ class Stage:
         self.checker.begin_again(book)
         self.load.forget()
 
+    async def mend(self) -> None:
+        """After a kind that went wrong: everything runs again, everybody has read everything, and what was wrong is forgotten."""
+        for proxy in self.proxies.values():
+            proxy.release()
+        for cluster in self.services.clusters.values():
+            for node in cluster.nodes:
+                node.resume()
+        await asyncio.to_thread(self.services.start)
+        await self.roles.start()
+        await self.load.settle()
+        await self.check()
+
     # What must hold
 
     async def check(self, others: Iterable[Sent] = ()) -> Verdict:
