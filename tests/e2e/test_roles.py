@@ -23,6 +23,7 @@ from tests.integration.house import Line, content
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.services, pytest.mark.timeout(240)]
 
 PASSWORD = "a quiet afternoon"
+PAGE_COMMITS = 5_000
 
 
 async def posted(place: Place) -> list[tuple[str, int | None, str]]:
@@ -33,9 +34,12 @@ async def posted(place: Place) -> list[tuple[str, int | None, str]]:
     try:
         for shard in range(log.shard_count):
             assert [finding async for finding in verify_shard(log, shard)] == []
-            for commit in await log.read_shard(shard, 0, 5_000):
+            after = 0
+            while commits := await log.read_shard(shard, after, PAGE_COMMITS):
+                after = commits[-1].position
                 found += [
                     (row.stream, row.seq, row.event.client_msg_id)
+                    for commit in commits
                     for row in codec.decode(commit).events
                     if isinstance(row.event, MessagePosted)
                 ]
