@@ -349,8 +349,9 @@ def main() -> None:
     parser.add_argument("--rates", type=int, nargs="*", default=[1_000, 3_000])
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--pace-ms", type=float, default=RpcSettings().batch_pace_ms)
+    parser.add_argument("--busy-pace-ms", type=float, default=RpcSettings().busy_pace_ms)
     arguments = parser.parse_args()
-    settings = RpcSettings(batch_pace_ms=arguments.pace_ms)
+    settings = RpcSettings(batch_pace_ms=arguments.pace_ms, busy_pace_ms=arguments.busy_pace_ms)
     uvloop.run(measure(arguments.rates, arguments.seconds, settings))
 
 

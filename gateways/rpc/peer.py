@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from commands.calls import Call, Lost
 from commands.looks import Look
+from commands.pace import Pace
 from commands.peers import Heard, Peer, PeerLostError
 from commands.port import Outline
 from commands.tasks import TaskOwner
@@ -283,14 +284,15 @@ class RpcPeer(Peer):
     async def _write(self, stream: Stream) -> None:
         """Batches, at a steady pace; ends when the link breaks, which the reader sees too."""
         loop = asyncio.get_running_loop()
-        due = 0.0
+        settings = self._settings
+        pace = Pace(settings.batch_pace_ms, settings.busy_pace_ms, settings.busy_commands_per_s)
         while True:
             await self._wake.wait()
             self._wake.clear()
-            delay = due - loop.time()
+            delay = pace.wait_s(loop.time())
             if delay > 0 and not self._down:
                 await asyncio.sleep(delay)
-            due = loop.time() + self._settings.batch_pace_ms / 1_000
+            pace.leaves(loop.time(), len(self._outbox))
             try:
                 batch = self._batch(loop.time())
                 while batch is not None:

@@ -20,8 +20,12 @@ class RpcSettings(msgspec.Struct, frozen=True, kw_only=True):
     message_bytes_max: int = 4 * 1024 * 1024
     """What gRPC takes at all."""
     batch_pace_ms: float = 4.0
-    """From batch start to batch start; at once after an idle spell. A message there and back costs 300 µs of CPU and more, however many
-    commands it carries. As long as an owner's flush pace: a batch then meets a flush that is due."""
+    """From batch start to batch start; at once after an idle spell. As long as an owner's flush pace: a batch then meets a flush that is
+    due."""
+    busy_pace_ms: float = 10.0
+    """The same while much is asked: a message there and back costs 300 µs of CPU and more, however many commands it carries."""
+    busy_commands_per_s: int = 400
+    """From so many on much is asked; of one face by one owner."""
     queue_commands: int = 20_000
     """Commands that a face holds for one owner, sent or not; more are refused as `overloaded`."""
     queue_bytes: int = 64 * 1024 * 1024
@@ -42,7 +46,7 @@ class RpcSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A link on which nothing moves is tried so often…"""
     keepalive_timeout_s: float = 2.0
     """…and given up when the other node does not answer for so long."""
-    heads_pace_ms: float = 10.0
+    heads_pace_ms: float = 25.0
     """How late a face may hear of what other faces wrote."""
     drain_s: float = 5.0
     """How long an owner that stops lets commands under way end."""

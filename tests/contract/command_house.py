@@ -45,7 +45,9 @@ FAST_NODE = NodeSettings(flush_pace_ms=0.0, resend_first_ms=0.01, resend_max_ms=
 FAST_ROUTER = RouterSettings(
     pause_first_ms=1.0, pause_max_ms=20.0, deadline_s=WAIT_S, look_s=WAIT_S, sweep_s=0.02
 )
-FAST_RPC = RpcSettings(batch_pace_ms=0.0, reconnect_first_ms=1.0, reconnect_max_ms=20.0, drain_s=1.0)
+FAST_RPC = RpcSettings(
+    batch_pace_ms=0.0, busy_pace_ms=0.0, reconnect_first_ms=1.0, reconnect_max_ms=20.0, drain_s=1.0
+)
 
 
 class NoTimeline:
