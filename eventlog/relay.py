@@ -58,6 +58,8 @@ class Relay:
         """The newest position of each shard that the bus or the log told of."""
         self._waiting = 0
         self._tick: asyncio.TimerHandle | None = None
+        self._due = 0.0
+        """When what the bus tells of may be sent; loop seconds."""
         self._generation = 0
         """Counts the starts of the sender: of lines that fail together, one starts it anew."""
         self._is_connected = False
@@ -173,10 +175,15 @@ class Relay:
                 line.behind.add(shard)
         if self._tick is None:
             loop = asyncio.get_running_loop()
-            self._tick = loop.call_later(self._settings.linger_ms / 1_000, self._end_linger)
+            delay_s = self._due - loop.time()
+            if delay_s > 0:
+                self._tick = loop.call_later(delay_s, self._end_linger)
+            else:
+                self._end_linger()
 
     def _end_linger(self) -> None:
         self._tick = None
+        self._due = asyncio.get_running_loop().time() + self._settings.linger_ms / 1_000
         self._wake_all()
 
     def _wake_all(self) -> None:

@@ -12,9 +12,10 @@ from eventlog.record import Commit
 
 
 class RelaySettings(msgspec.Struct, frozen=True, kw_only=True):
-    """`linger_ms`: how long a batch gathers. `queue_commits_max`: what waits in memory; more is read from the log again.
+    """`linger_ms`: from batch start to batch start; at once after a longer spell, since a flush has gathered already.
 
-    `look_ms`: how often the log is asked for commits that the bus did not tell of. `drain_s`: how long `close` goes on.
+    `queue_commits_max`: what waits in memory; more is read from the log again. `look_ms`: how often the log is asked for commits that the
+    bus did not tell of. `drain_s`: how long `close` goes on.
     """
 
     linger_ms: int = 5

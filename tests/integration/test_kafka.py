@@ -105,9 +105,9 @@ async def test_a_kafka_that_is_not_there_is_one_clear_line() -> None:
 
 
 def test_partitions_divide_the_shards() -> None:
-    assert partitions_for(64) == 64
-    assert partitions_for(96) == 48
-    assert partitions_for(64, 16) == 16
+    assert partitions_for(64) == 16
+    assert partitions_for(54) == 9
+    assert partitions_for(64, 64) == 64
     with pytest.raises(TopicMismatchError, match="divisor of 64"):
         partitions_for(64, 48)
     with pytest.raises(ValueError, match="no cluster id"):
