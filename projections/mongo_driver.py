@@ -1,7 +1,10 @@
-"""The one module of the views that knows PyMongo: a database behind exactly the calls that a view store makes. All of them block.
+"""PyMongo behind exactly the calls that a view store makes; with `mongo_errors` and `mongo_time` the only module that knows it. All block.
 
 Everything is read at read concern `majority`, or in a moment (`snapshot`), from the primary, and committed with `w: majority, j: true`:
 what a view answers is never rolled back. What the URI says about any of it counts for nothing.
+
+A read sees everything that any call over the same `ViewDatabase` saw before it. Majority alone would not do: a primary that was just
+elected shows what a majority had some time ago, without what its predecessor has acknowledged.
 """
 
 from __future__ import annotations
@@ -27,7 +30,24 @@ from pymongo.errors import (
 )
 from pymongo.read_concern import ReadConcern
 
-from projections.store import BatchTooLargeError, ViewUnavailableError
+from projections.mongo_errors import (
+    ConflictError,
+    DuplicateError,
+    MongoUnfitError,
+    OutcomeUnknownError,
+    told,
+)
+from projections.mongo_time import SeenTime
+from projections.store import ViewUnavailableError
+
+__all__ = [
+    "ConflictError",
+    "DuplicateError",
+    "MongoUnfitError",
+    "OutcomeUnknownError",
+    "Transactions",
+    "ViewDatabase",
+]
 
 Document = dict[str, Any]
 Filter = Mapping[str, Any]
@@ -51,30 +71,11 @@ MOMENT_ATTEMPTS = 20
 """A moment must not lie before the newest index of what it reads, which lasts until the majority knows the index."""
 
 _EXISTS = 48
-_DUPLICATE_KEY = 11000
 _SNAPSHOT_UNAVAILABLE = 246
-_TOO_LARGE = {257, 388, 10334}
-"""TransactionTooLarge, TransactionTooLargeForCache, BSONObjectTooLarge."""
 _PARTS = {"insert": "documents", "update": "updates", "delete": "deletes"}
 _CONCERN = WriteConcern(w="majority", j=True)
 _READ = ReadConcern("majority")
 _SNAPSHOT = ReadConcern("snapshot")
-
-
-class MongoUnfitError(Exception):
-    """The server, or its address, cannot keep views; the message says what to do."""
-
-
-class DuplicateError(Exception):
-    """A document with that key, or with that value of a unique index, is there already. The transaction is void."""
-
-
-class ConflictError(Exception):
-    """Something else stands in the way of the transaction, which is void; the same again may succeed."""
-
-
-class OutcomeUnknownError(ViewUnavailableError):
-    """The transaction may or may not be committed."""
 
 
 class Index(msgspec.Struct, frozen=True):
@@ -89,6 +90,7 @@ class ViewDatabase:
 
     def __init__(self, client: MongoClient[Document], name: str) -> None:
         self._client = client
+        self._seen = SeenTime()
         self._database = client.get_database(name, read_concern=_READ, write_concern=_CONCERN)
 
     @classmethod
@@ -118,7 +120,7 @@ class ViewDatabase:
             # The driver's words may quote the address, and with it a password.
             raise MongoUnfitError(f"the address of MongoDB cannot be used ({type(error).__name__})") from None
         try:
-            with _told():
+            with told():
                 hello = client.admin.command("hello")
                 version = client.server_info()["versionArray"]
         except BaseException:
@@ -142,27 +144,29 @@ class ViewDatabase:
 
     def collections(self, prefix: str) -> list[str]:
         """The names of all collections that begin so, in order."""
-        with _told():
-            return sorted(name for name in self._database.list_collection_names() if name.startswith(prefix))
+        with told(), self._after() as session:
+            names = self._database.list_collection_names(session=session)
+            return sorted(name for name in names if name.startswith(prefix))
 
     def create(self, collection: str, indexes: Sequence[Index] = ()) -> None:
         """Make a collection with these indexes, whatever of it is there already."""
-        with _told():
+        with told(), self._after() as session:
             try:
-                self._database.create_collection(collection, check_exists=False)
+                self._database.create_collection(collection, check_exists=False, session=session)
             except OperationFailure as error:
                 if error.code != _EXISTS:
                     raise
             if indexes:
                 self._database[collection].create_indexes(
-                    [IndexModel(list(index.fields), unique=index.unique) for index in indexes]
+                    [IndexModel(list(index.fields), unique=index.unique) for index in indexes],
+                    session=session,
                 )
 
     def drop(self, collections: Iterable[str]) -> None:
         """Remove collections; absent ones count for nothing."""
-        with _told():
+        with told(), self._after() as session:
             for collection in collections:
-                self._database.drop_collection(collection)
+                self._database.drop_collection(collection, session=session)
 
     # Reading
 
@@ -178,9 +182,9 @@ class ViewDatabase:
         within: Session | None = None,
     ) -> Iterator[Document]:
         """The documents, as they come; `limit` 0: all; `only`: these fields and `_id`."""
-        with _told():
+        with told(), self._after(within) as session:
             cursor = self._database[collection].find(
-                matching, dict.fromkeys(only, 1) if only else None, session=within
+                matching, dict.fromkeys(only, 1) if only else None, session=session
             )
             if sort:
                 cursor = cursor.sort(sort)
@@ -193,24 +197,30 @@ class ViewDatabase:
         self, collection: str, matching: Filter, *, sort: Sort = (), within: Session | None = None
     ) -> Document | None:
         """The first document."""
-        with _told():
-            return self._database[collection].find_one(matching, sort=sort or None, session=within)
+        with told(), self._after(within) as session:
+            return self._database[collection].find_one(matching, sort=sort or None, session=session)
 
     def count(self, collection: str, matching: Filter, *, within: Session | None = None) -> int:
         """How many documents match."""
         pipeline: list[Document] = [{"$match": matching}, {"$count": "n"}]
-        with _told(), self._database[collection].aggregate(pipeline, session=within) as found:
-            for counted in found:
+        with told(), self._after(within) as session:
+            for counted in self._database[collection].aggregate(pipeline, session=session):
                 return int(counted["n"])
         return 0
 
     @contextmanager
     def moment(self, first: str) -> Iterator[tuple[Session, list[Document]]]:
         """A session whose reads all see one moment, which is now, and all documents of the collection `first` in it."""
-        with self._client.start_session(snapshot=True) as session:
-            with _told():
-                documents = self._first_read(first, session)
-            yield session, documents
+        for _ in range(MOMENT_ATTEMPTS):
+            with self._client.start_session(snapshot=True) as session:
+                with told():
+                    documents = self._first_read(first, session)
+                if self._seen.reached(session):
+                    yield session, documents
+                    return
+            # The server chose a moment before what was seen already; this read waits until it can do better.
+            self.find_one(first, {})
+        raise ViewUnavailableError("MongoDB: no moment that shows what was seen before")
 
     def _first_read(self, collection: str, session: Session) -> list[Document]:
         for _ in range(MOMENT_ATTEMPTS - 1):
@@ -221,49 +231,63 @@ class ViewDatabase:
                     raise
         return list(self._database[collection].find({}, session=session))
 
+    @contextmanager
+    def _after(self, within: Session | None = None) -> Iterator[Session]:
+        """A session for one call, which sees all that was seen before it; `within`, if that is given."""
+        if within is not None:
+            yield within
+            return
+        with self._client.start_session(causal_consistency=True) as session:
+            self._seen.bring(session)
+            yield session
+            self._seen.take(session)
+
     # Writing
 
     def update_now(self, collection: str, updates: Sequence[tuple[Filter, Document]]) -> int:
         """Change or make one document for each filter, outside of transactions; how many were there already."""
-        with _told():
+        with told(), self._after() as session:
             changes = [UpdateOne(matching, update, upsert=True) for matching, update in updates]
-            return self._database[collection].bulk_write(changes, ordered=False).matched_count
+            return (
+                self._database[collection].bulk_write(changes, ordered=False, session=session).matched_count
+            )
 
     def change_one(self, collection: str, matching: Filter, update: Document) -> bool:
         """Change one document if one matches."""
-        with _told():
-            return self._database[collection].update_one(matching, update).matched_count == 1
+        with told(), self._after() as session:
+            return self._database[collection].update_one(matching, update, session=session).matched_count == 1
 
     def insert_one(self, collection: str, document: Document) -> bool:
         """Insert a document if its key is absent; whether it was."""
-        with _told():
+        with told(), self._after() as session:
             try:
-                self._database[collection].insert_one(document)
+                self._database[collection].insert_one(document, session=session)
             except DuplicateKeyError:
                 return False
             return True
 
     def remove_one(self, collection: str, key: str) -> None:
         """Remove a document, if it is there."""
-        with _told():
-            self._database[collection].delete_one({"_id": key})
+        with told(), self._after() as session:
+            self._database[collection].delete_one({"_id": key}, session=session)
 
     def writer(self) -> Transactions:
         """What transactions are made with, one at a time."""
-        return Transactions(self._client, self._database)
+        return Transactions(self._client, self._database, self._seen)
 
     def end_sessions(self, ids: Iterable[bytes]) -> None:
         """Void the transactions that these writers left open; later ones of theirs are not hindered."""
         sessions = [{"id": Binary(session, 4)} for session in ids]
         if sessions:
-            with _told():
+            with told():
                 self._client.admin.command("killSessions", sessions)
 
 
 class Transactions:
     """One session's transactions, one at a time. A method that raises has voided the transaction."""
 
-    def __init__(self, client: MongoClient[Document], database: Any) -> None:
+    def __init__(self, client: MongoClient[Document], database: Any, seen: SeenTime) -> None:
+        self._seen = seen
         self._session = client.start_session(causal_consistency=True)
         self._database = database
         identity = self._session.session_id["id"]
@@ -277,16 +301,18 @@ class Transactions:
 
         Raises ConflictError, DuplicateError, OutcomeUnknownError, ViewUnavailableError.
         """
+        self._seen.bring(self._session)
         self._session.start_transaction(read_concern=_SNAPSHOT, write_concern=_CONCERN)
         try:
-            with _told():
+            with told():
                 yield
         except BaseException:
             with suppress(PyMongoError):  # The server ends by itself what it cannot be told of.
                 self._session.abort_transaction()
             raise
-        with _told():
+        with told():
             self._session.commit_transaction()  # Which is sent again until `timeout_ms` have passed.
+        self._seen.take(self._session)
 
     def update(self, collection: str, updates: Sequence[tuple[Filter, Document]]) -> int:
         """Change one document for each filter; how many were found."""
@@ -330,8 +356,11 @@ class Transactions:
 
     def read(self, collection: str) -> list[Document]:
         """All documents of a collection, outside of transactions, and not before all that this session was told of is the majority's."""
-        with _told():
-            return list(self._database[collection].find({}, session=self._session))
+        with told():
+            self._seen.bring(self._session)
+            documents = list(self._database[collection].find({}, session=self._session))
+            self._seen.take(self._session)
+            return documents
 
     def present(self, collection: str, field: str, values: Sequence[Any]) -> set[Any]:
         """Those values of a field that a document has; embedded documents as tuples of their values."""
@@ -348,38 +377,3 @@ class Transactions:
     def close(self) -> None:
         """Give the session back."""
         self._session.end_session()
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """The driver's errors as the port's."""
-    try:
-        yield
-    except PyMongoError as error:
-        if _DUPLICATE_KEY in _codes_of(error):
-            raise DuplicateError from error
-        if _codes_of(error) & _TOO_LARGE:
-            raise BatchTooLargeError(_words_of(error)) from error
-        if error.has_error_label("UnknownTransactionCommitResult"):
-            raise OutcomeUnknownError(_words_of(error)) from error
-        if _is_transient(error):
-            raise ConflictError(_words_of(error)) from error
-        raise ViewUnavailableError(_words_of(error)) from error
-
-
-def _codes_of(error: PyMongoError) -> set[object]:
-    """The code of the error, and those of each part of a write."""
-    details: Any = getattr(error, "details", None) or {}
-    return {getattr(error, "code", None), *(part.get("code") for part in details.get("writeErrors", ()))}
-
-
-def _is_transient(error: PyMongoError) -> bool:
-    """Whether the server is there and said that the same again may succeed."""
-    return isinstance(error, OperationFailure) and error.has_error_label("TransientTransactionError")
-
-
-def _words_of(error: PyMongoError) -> str:
-    """The kind of the error and its code. Not its words: they may quote a document."""
-    code = getattr(error, "code", None)
-    name = type(error).__name__
-    return f"MongoDB: {name}" if code is None else f"MongoDB: {name} {code}"

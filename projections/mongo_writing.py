@@ -6,6 +6,7 @@ alone (paused while another took its shards over) expects positions that stand n
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterable, Mapping
 
@@ -17,6 +18,8 @@ from projections.store import Row, StaleWriterError, TableChanges, UnitOfWork, V
 ATTEMPTS_MAX = 8
 FIRST_PAUSE_S = 0.005
 """Before the second attempt; it doubles with each."""
+PATIENT_ATTEMPTS = 4
+"""So often whoever stands in the way may be somebody alive, who will be done soon; from then on his transaction is ended."""
 WRITERS_KEPT = 4
 """How many of a shard's writers are remembered, the newest last."""
 
@@ -111,7 +114,7 @@ class BatchWriter:
         self._claim([shard for shard in positions if shard not in self._claimed])
         looking = False
         pause_s = FIRST_PAUSE_S
-        for _ in range(ATTEMPTS_MAX):
+        for attempt in range(ATTEMPTS_MAX):
             try:
                 with self._transactions.begun():
                     self._move(expected, positions)
@@ -123,9 +126,11 @@ class BatchWriter:
                     raise ViewUnavailableError("a row's number is another row's") from None
                 looking = True
             except ConflictError:
-                time.sleep(pause_s)
+                # Two who are both alive meet again unless one of them waits longer.
+                time.sleep(pause_s * (0.5 + random.random()))  # noqa: S311 - spreads tries
                 pause_s *= 2
-                self._end_others(list(positions))
+                if attempt >= PATIENT_ATTEMPTS:
+                    self._end_others(list(positions))
         raise ViewUnavailableError(f"another writer was in the way {ATTEMPTS_MAX} times")
 
     def positions(self) -> list[Document]:
