@@ -117,6 +117,7 @@ async def open_faces(ground: Ground, stack: AsyncExitStack) -> Faces:
         server_secret=await server_key(store, "invites"),
         now_ms=now_ms,
         readiness=ground.readiness,
+        remarks=ground.readiness.remarks,
         registry=ground.registry,
     )
     websocket_class = build_websocket_protocol(socket_desk, settings.socket_limits())

@@ -22,11 +22,20 @@ class Readiness:
 
     def __init__(self) -> None:
         self._checks: list[Check] = []
+        self._remarks: list[Check] = []
         self.stopping = False
 
     def add(self, check: Check) -> None:
         """One more."""
         self._checks.append(check)
+
+    def add_remark(self, check: Check) -> None:
+        """One more of what makes the process worse, and keeps it from nothing."""
+        self._remarks.append(check)
+
+    def remarks(self) -> Mapping[str, str]:
+        """Every remark, by part; empty: all is well."""
+        return {part: words for check in self._remarks for part, words in check().items()}
 
     def __call__(self) -> Mapping[str, str]:
         """Every reason; empty: ready."""
@@ -62,8 +71,13 @@ def of_views(views: ReadSide) -> Mapping[str, str]:
 
 
 def of_relay(relay: Relay) -> Mapping[str, str]:
-    """What is durable waits for the carrier; nothing is lost, but others hear of it late."""
+    """A remark: what is durable waits for the carrier; nothing is lost, but others hear of it late."""
     return {} if relay.is_connected else {"carrier": "Kafka cannot be reached"}
+
+
+def of_carrier(name: str, feed: Feed[Any]) -> Mapping[str, str]:
+    """A remark: what others wrote comes within a second or two instead of at once."""
+    return {f"feed {name}": "Kafka cannot be reached; the log is followed instead"} if feed.is_away else {}
 
 
 def of_feed(name: str, feed: Feed[Any]) -> Mapping[str, str]:

@@ -128,7 +128,7 @@ async def serve(
         listener = listen(settings.host, settings.port)
         stack.callback(listener.close)
         server = await stack.enter_async_context(open_server(settings))
-        probe.watch(server.registry, server.readiness)
+        probe.watch(server.registry, server.readiness, server.readiness.remarks)
         if extra is not None:
             await stack.enter_async_context(extra(server))
         await _serve_faces(
@@ -148,7 +148,7 @@ async def serve_roles(settings: Settings, started: Callable[[str | None, str | N
         probe = Probe()
         metrics_url = await stack.enter_async_context(_metrics(settings, probe))
         process = await stack.enter_async_context(open_process(settings))
-        probe.watch(process.registry, process.readiness)
+        probe.watch(process.registry, process.readiness, process.readiness.remarks)
         if process.faces is None:
             started(None, metrics_url)
             await stop.asked.wait()

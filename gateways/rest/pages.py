@@ -17,6 +17,7 @@ from typing_extensions import override
 from domain.errors import FieldError, Problem
 from gateways.rest import answers
 from gateways.rest.call import Plain
+from gateways.rest.probe import status_of
 from gateways.rest.reference import REFERENCE_CONTENT_SECURITY_POLICY, reference_page
 from gateways.rest.routing import StrictRoute
 from gateways.web import CONTENT_SECURITY_POLICY, PageFile, page_files
@@ -56,7 +57,7 @@ async def ready(call: Plain) -> Response:
     if wrong:
         errors = tuple(FieldError(name, reason) for name, reason in wrong.items())
         raise Problem("unavailable", "not ready", errors=errors)
-    return call.answer({"status": "ok"})
+    return call.answer({"status": status_of(call.services.remarks())})
 
 
 class Fixed:

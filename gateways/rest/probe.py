@@ -21,9 +21,16 @@ class Probe:
     def __init__(self) -> None:
         self._exposition: ASGIApp = make_asgi_app(CollectorRegistry())
         self._readiness: Callable[[], Mapping[str, str]] = lambda: {"server": "starting"}
+        self._remarks: Callable[[], Mapping[str, str]] = dict
 
-    def watch(self, registry: CollectorRegistry, readiness: Callable[[], Mapping[str, str]]) -> None:
-        """The process runs. `readiness` answers what is not ready, by part (empty: ready)."""
+    def watch(
+        self,
+        registry: CollectorRegistry,
+        readiness: Callable[[], Mapping[str, str]],
+        remarks: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
+        """The process runs. `readiness` answers what is not ready, by part (empty: ready), `remarks` what is worse than it should be."""
+        self._remarks = remarks
         self._exposition = make_asgi_app(registry)
         self._readiness = readiness
 
@@ -47,7 +54,15 @@ class Probe:
             errors = tuple(FieldError(part, reason) for part, reason in reasons.items())
             await _problem(send, Problem("unavailable", "not ready", errors=errors))
         else:
-            await _answer(send, 200, {"data": {"status": "ok"}, "request_id": new_request_id()})
+            status = status_of(self._remarks())
+            await _answer(send, 200, {"data": {"status": status}, "request_id": new_request_id()})
+
+
+def status_of(remarks: Mapping[str, str]) -> str:
+    """What a process says that can work: `ok`, or `degraded` and why."""
+    if not remarks:
+        return "ok"
+    return "degraded: " + "; ".join(f"{part}: {words}" for part, words in remarks.items())
 
 
 async def _problem(send: Send, problem: Problem) -> None:

@@ -42,7 +42,8 @@ class RestSettings:
 class RestServices:
     """Everything that routes use.
 
-    `readiness` answers what is not ready, by name (empty: ready). `server_secret` derives invite codes.
+    `readiness` answers what is not ready, by name (empty: ready), `remarks` what is worse than it should be and keeps nobody from
+    working. `server_secret` derives invite codes.
     """
 
     desk: CommandPort
@@ -57,4 +58,5 @@ class RestServices:
     server_secret: bytes
     now_ms: Callable[[], int]
     readiness: Callable[[], Mapping[str, str]]
+    remarks: Callable[[], Mapping[str, str]]
     registry: CollectorRegistry

@@ -21,13 +21,18 @@ CATCH_UP_S = 3_600.0
 async def operate(
     folder: DataFolder, config: Path | None, request: Request, answer: type[T], report: Report | None = None
 ) -> T:
-    """Let the server of the folder do it; if none runs, open the folder and do it here.
+    """Let the server of the folder do it; if none runs, open the folder and do it here. In a cluster only a running process does it.
 
     Raises what `ask` and `open_server` raise.
     """
     try:
         return await ask(folder.control, request, answer, report)
     except NoServerError:
+        if settings_of(config, data=folder.root).in_cluster:
+            raise NoServerError(
+                f"nothing runs on {folder.root} that could do it: in a cluster, give --data of a running process that writes views"
+                " (the role projector, or all roles in one)"
+            ) from None
         tell(f"no server runs on {folder.root}; opening it")
     from eventlog.sqlite import SqliteLog
     from ops.operating import ServerOperations

@@ -37,7 +37,7 @@ async def open_relay(site: Site) -> None:
         settings=RelaySettings() if beside_owner else RelaySettings(look_ms=RELAY_LOOK_MS),
     )
     watch_relay(site.registry, relay)
-    site.readiness.add(lambda: readiness.of_relay(relay))
+    site.readiness.add_remark(lambda: readiness.of_relay(relay))
     await relay.start()
     site.stack.push_async_callback(relay.close)
 
@@ -58,6 +58,7 @@ def open_feed(
     )
     watch_feed(site.registry, name, feed)
     site.readiness.add(lambda: readiness.of_feed(name, feed))
+    site.readiness.add_remark(lambda: readiness.of_carrier(name, feed))
     feed.start()
     site.stack.push_async_callback(feed.close)
 

@@ -68,5 +68,6 @@ def _follow(site: Site, views: Views, share: ShardShare) -> None:
     )
     watch_feed(site.registry, FEED, feed)
     site.readiness.add(lambda: readiness.of_feed(FEED, feed))
+    site.readiness.add_remark(lambda: readiness.of_carrier(FEED, feed))
     feed.start()
     site.stack.push_async_callback(feed.close)

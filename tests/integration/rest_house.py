@@ -251,6 +251,7 @@ async def house(
             server_secret=SECRET,
             now_ms=clock.now_ms,
             readiness=lambda: built.ready,
+            remarks=dict,
             registry=CollectorRegistry(),
         )
         built.app = build_app(built.services)

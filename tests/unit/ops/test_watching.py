@@ -95,6 +95,8 @@ async def test_the_probe_lives_before_it_is_ready_and_says_what_is_wrong() -> No
         assert behind.json()["errors"] == [{"field": "views", "message": "far behind"}]
         reasons.clear()
         assert (await http.get("/readyz")).json()["data"] == {"status": "ok"}
+        probe.watch(ProcessRegistry("n1", ()), dict, lambda: {"carrier": "Kafka is away"})
+        assert (await http.get("/readyz")).json()["data"] == {"status": "degraded: carrier: Kafka is away"}
         assert 'node="n1"' in (await http.get("/metrics")).text
         assert (await http.post("/readyz")).status_code == 404
         assert (await http.get("/v1/users/me")).status_code == 404
