@@ -7,7 +7,7 @@ import os
 import re
 import socket as _socket
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -244,8 +244,24 @@ def load_settings(config: Path | None = None, flags: Mapping[str, Any] | None = 
     except ValidationError as error:
         lines = [_wrong(item["loc"], item["type"], item["msg"], flags or {}, path) for item in error.errors()]
         raise SettingsError("\n".join(lines)) from None
-    except (SettingsSourceError, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except SettingsSourceError as error:
+        wrong = _not_json()
+        said = f"{', '.join(wrong)}: must be JSON, such as [{{…}}]" if wrong else f"{path}: {error}"
+        raise SettingsError(said) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise SettingsError(f"{path}: {error}") from None
+
+
+def _not_json() -> Sequence[str]:
+    """Environment variables of ours that are to be lists or tables and cannot be read as such."""
+    wrong = []
+    for name, value in sorted(os.environ.items()):
+        if name.startswith(ENVIRONMENT_PREFIX) and value.lstrip()[:1] in ("[", "{"):
+            try:
+                msgspec.json.decode(value)
+            except msgspec.DecodeError:
+                wrong.append(name)
+    return wrong
 
 
 _MEANINGS: Mapping[str, str] = {
