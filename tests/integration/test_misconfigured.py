@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 from docker.local.mongodb import MongoReplicaSet
 from docker.local.redis import RedisServers
 from eventlog.kafka_admin import KafkaAdmin, check_requests
+from eventlog.kafka_driver import KafkaSender
+from eventlog.kafka_record import record_of
 from eventlog.kafka_settings import KafkaSettings
 from eventlog.kafka_topic import ensure_topic, topic_name
 from eventlog.mongo import MongoLog
@@ -26,6 +28,7 @@ from projections.mongo import VIEWS
 from projections.mongo_driver import ViewDatabase
 from projections.mongo_shelf import MongoShelf
 from projections.views import READ_MODELS
+from tests.contract.log_samples import LOG_ID, ShardMaker
 from tests.integration import fake_servers as fake
 
 SHARDS = 4
@@ -89,7 +92,11 @@ ROLES: list[tuple[str, dict[str, str], str]] = [
     ("owner,cook", {}, "roles: owner, cook: there are only gateway, owner, relay, projector"),
     ("owner", {}, "roles need cluster.owners"),
     ("owner", {"OWNERS": owners("0-3")}, "roles need cluster.secret"),
-    ("owner", {"OWNERS": owners("0-3"), "SECRET": PASSWORD}, "cluster.secret: the cluster's secret needs at least"),
+    (
+        "owner",
+        {"OWNERS": owners("0-3"), "SECRET": PASSWORD},
+        "cluster.secret: the cluster's secret needs at least",
+    ),
     ("owner", {"OWNERS": owners("0-1", "3")}, "cluster.owners: nobody owns shard 2"),
     ("owner", {"OWNERS": owners("0-2", "2-3")}, "cluster.owners: shard 2 is given to a and to b"),
     ("owner", {"OWNERS": owners("0-4")}, "cluster.owners: 0-4: shards go from 0 to 3"),
@@ -293,6 +300,27 @@ def test_a_topic_with_other_partitions(cluster: Cluster) -> None:
     # Whoever relays to it, and whoever only reads it.
     assert words in cluster.refused()
     assert words in cluster.refused("gateway", OWNERS=owners("0-3"), SECRET=SECRET)
+
+
+def test_a_topic_of_another_cluster(cluster: Cluster) -> None:
+    kafka = KafkaSettings(bootstrap=cluster.names["KAFKA_BOOTSTRAP"])
+    name = topic_name(cluster.names["CLUSTER_ID"])
+
+    async def send() -> None:
+        sender = KafkaSender(kafka, name, 4, lambda: ensured(kafka, name))
+        await sender.start()
+        await sender.send(1, [record_of(ShardMaker(1).make())])
+        await sender.close()
+
+    asyncio.run(send())
+    words = f"the topic {name} carries the log {LOG_ID!r}, which this cluster never had"
+    assert words in cluster.refused()
+    assert words in cluster.refused("gateway", OWNERS=owners("0-3"), SECRET=SECRET)
+
+
+async def ensured(kafka: KafkaSettings, name: str) -> None:
+    """The topic is there."""
+    await ensure_topic(kafka, name, 4)
 
 
 def test_a_topic_that_takes_less_than_a_record_may_have(cluster: Cluster) -> None:

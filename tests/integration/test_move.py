@@ -182,6 +182,23 @@ def test_there_and_back_is_the_same_log(places: Places) -> None:
     assert "already" in places.refused("cluster", places.folder)
 
 
+def test_what_was_moved_away_is_served_again_as_another_log(places: Places) -> None:
+    moved = places.move(places.folder, "cluster")
+    places.move("cluster", places.back)
+    result = CliRunner().invoke(app, ["restore", "--in-place", "--json"], env=places.environment)
+    assert result.exit_code == 0, result.output
+
+    async def look() -> tuple[str, Sequence[str]]:
+        log = await places.open_cluster()
+        await log.close()
+        await _writable(places)
+        return log.log_id, log.former_log_ids
+
+    log_id, former = asyncio.run(look())
+    assert log_id != moved["log_id"]
+    assert list(former) == [moved["log_id"]]
+
+
 def test_a_restored_log_keeps_its_former_ids(places: Places) -> None:
     former, log_id = renew_log_id(places.folder.log)
     assert places.move(places.folder, "cluster")["log_id"] == log_id
@@ -374,12 +391,13 @@ def test_a_move_that_was_broken_off_is_given_up(places: Places) -> None:
     places.move(places.folder, "cluster")
     killed(places, "cluster", str(places.back.root), "closed", 1)
     assert places.type("cluster", places.back, "--give-up").exit_code == 0
-    asyncio.run(_close(places))
+    asyncio.run(_writable(places))
     places.move("cluster", places.back)
     assert "may have gone on there" in places.refused("cluster", places.back, "--give-up")
 
 
-async def _close(places: Places) -> None:
+async def _writable(places: Places) -> None:
+    """A commit that stands already is appended: the server takes commits."""
     log = await places.open_cluster()
     (shard, head), *_ = (await log.heads()).items()
     await log.append({shard: await log.read_shard(shard, head.position - 1, 1)})
