@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from signal import SIGKILL, SIGTERM, Signals
 
-START_S = 60.0
+START_S = 120.0
 STOP_S = 31.0
 """A stop takes 30 at most."""
 _ADDRESS = re.compile(rb"http://[\w.\[\]:]+")

@@ -12,6 +12,7 @@ from domain.talk import MessagePosted
 from eventlog.codec import EventCodec
 from eventlog.integrity import ShardVerifier
 from eventlog.mongo import MongoLog
+from eventlog.port import Log
 from eventlog.record import Committed, Head
 from eventlog.registry import Registry
 from eventlog.sealing import PlainSealing
@@ -62,7 +63,7 @@ class Post(msgspec.Struct, frozen=True, gc=False):
 class LogBook:
     """The log, read on after each fault: every chain is verified, every event indexed. `open` it, `close` it."""
 
-    def __init__(self, log: MongoLog) -> None:
+    def __init__(self, log: Log) -> None:
         self.log = log
         self.codec = EventCodec(Registry(EVENT_CLASSES), PlainSealing())
         self.posts: dict[str, list[Post]] = {}

@@ -243,9 +243,10 @@ class _Way:
             while (left_s := due - loop.time()) > 0 and self._gate.latency_s > 0:
                 await pause(min(left_s, LATENCY_STEP_S))
             await self._gate.opened.wait()
+            if self._writer.transport.is_closing():
+                raise ConnectionError("the other end is gone")
             if not chunk:
-                if self._writer.can_write_eof():
-                    self._writer.write_eof()
+                self._writer.write_eof()
                 return
             self._writer.write(chunk)
             await self._writer.drain()
