@@ -37,7 +37,9 @@ async def open_relay(site: Site) -> None:
         settings=RelaySettings() if beside_owner else RelaySettings(look_ms=RELAY_LOOK_MS),
     )
     watch_relay(site.registry, relay)
-    site.readiness.add_remark(lambda: readiness.of_relay(relay))
+    # A process that does nothing else is of no use without Kafka; beside an owner it must not take that out of traffic.
+    add = site.readiness.add if site.roles == {Role.RELAY} else site.readiness.add_remark
+    add(lambda: readiness.of_relay(relay))
     await relay.start()
     site.stack.push_async_callback(relay.close)
 
