@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 
 from fastapi import FastAPI
@@ -26,6 +26,7 @@ from gateways.presence import MemoryPresence, Presence
 from gateways.rest.app import build_app
 from gateways.rest.services import RestServices, RestSettings
 from gateways.rest.signatures import SignedCalls
+from gateways.routes import EverythingHere, Routes
 from gateways.sessions import Sessions
 from gateways.socket.desk import SocketDesk
 from gateways.socket.interest import Interest
@@ -60,6 +61,7 @@ class Ground:
     settings: Settings
     stores: Stores
     bus: Bus
+    routes: Routes = field(default_factory=EverythingHere)
     desk: CommandPort
     views: ReadSide
     writable: Callable[[], bool]
@@ -81,6 +83,11 @@ class Faces:
     app: FastAPI
     websocket_class: type[WebSocket]
 
+    def begin_anew(self) -> None:
+        """Something of the record was left out: sessions are looked up again, and sockets come back."""
+        self.sessions.forget()
+        self.socket_desk.send_away()
+
 
 async def open_faces(ground: Ground, stack: AsyncExitStack) -> Faces:
     """Open them; what has to be closed is closed by the stack."""
@@ -93,7 +100,9 @@ async def open_faces(ground: Ground, stack: AsyncExitStack) -> Faces:
     accounts = Accounts(
         desk, store, passwords, RefreshTokens(store, await server_key(store, "refresh")), now_ms
     )
-    sessions = Sessions(AccessTokens(await server_key(store, "access-token")), desk, ground.bus, now_ms)
+    sessions = Sessions(
+        AccessTokens(await server_key(store, "access-token")), desk, ground.bus, now_ms, routes=ground.routes
+    )
     stack.callback(sessions.close)
     app_keys = AppKeys(desk, store, now_ms)
     shared = ground.stores.shared
@@ -154,7 +163,7 @@ def _rest_settings(settings: Settings) -> RestSettings:
 def _socket_side(
     ground: Ground, marks: ReadMarks, sessions: Sessions, presence: Presence, stack: AsyncExitStack
 ) -> tuple[SocketDesk, Pusher]:
-    settings, interest = ground.settings, Interest()
+    settings, interest = ground.settings, Interest(ground.routes)
     socket_desk = SocketDesk(
         desk=ground.desk,
         marks=marks,
@@ -169,6 +178,7 @@ def _socket_side(
         now_ms=now_ms,
         monotonic_s=time.monotonic,
         schedule=asyncio.get_running_loop().call_later,
+        routes=ground.routes,
     )
     presence.changed = socket_desk.hints.presence_changed
     stack.push_async_callback(socket_desk.close)

@@ -31,6 +31,8 @@ ENVIRONMENT_PREFIX = "MINUTEBOOK_"
 CONFIG_FILE = "minutebook.toml"
 OF_AN_ADDRESS = "user"
 """A secret that is only the user's part of an address."""
+CLUSTER_BUSY_PACE_MS = 10.0
+"""`node.flush_busy_pace_ms` of a cluster."""
 OFF_WORDS = frozenset({"off", "0", "false", "no"})
 
 T = TypeVar("T")
@@ -76,11 +78,22 @@ class OwnerModel(BaseModel):
     shards: str
 
 
+class PusherModel(BaseModel):
+    """A pusher: its node's name, and where it listens for gateways (`host:port`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    node: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    address: str
+
+
 class ClusterModel(BaseModel):
-    """Where the servers of a cluster are. `cluster_id` names it in MongoDB, Kafka and Redis alike.
+    """Where the servers of a cluster are. `cluster_id` names it in MongoDB, Kafka and Redis alike. `fast_views_mb`: what copies of the
+    newest rows of views may take of Redis (0: none are kept).
 
     For roles as processes: `owners` says which node owns which shards, `listen` where this owner listens if not at its address there,
-    and `secret` is what nodes know each other by.
+    and `secret` is what nodes know each other by. `pushers` route the record to gateways (none: each gateway follows all of it), and
+    `push_listen` is where this one listens if not at its address there.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -92,8 +105,11 @@ class ClusterModel(BaseModel):
     kafka_bootstrap: str | None = Field(None)
     kafka_partitions: int | None = Field(None, ge=1, le=4_096)
     redis_url: str | None = Field(None, repr=False, json_schema_extra={"secret": OF_AN_ADDRESS})
+    fast_views_mb: int = Field(256, ge=0, le=1_000_000)
     owners: tuple[OwnerModel, ...] = ()
+    pushers: tuple[PusherModel, ...] = ()
     listen: str | None = Field(None)
+    push_listen: str | None = Field(None)
     secret: str | None = Field(None, repr=False, json_schema_extra={"secret": True})
 
 
@@ -137,7 +153,7 @@ class Settings(BaseSettings):
     )
     roles: tuple[str, ...] = Field(
         (),
-        description="Roles of this process in a cluster: gateway, owner, relay, projector, jobs; none: all in one.",
+        description="Roles of this process in a cluster: gateway, owner, relay, projector, pusher, jobs; none: all in one.",
     )
     linger_ms: float = Field(
         50.0, ge=0, le=1_000, description="How long views gather events before they write."
@@ -177,7 +193,10 @@ class Settings(BaseSettings):
 
     def node_settings(self) -> NodeSettings:
         """The write side's bounds."""
-        return NodeSettings(**_values(self.node), limits=Limits(**_values(self.limits)))
+        values = _values(self.node)
+        if self.in_cluster and not _is_set(self.node, "flush_busy_pace_ms"):
+            values["flush_busy_pace_ms"] = CLUSTER_BUSY_PACE_MS
+        return NodeSettings(**values, limits=Limits(**_values(self.limits)))
 
     def limit_settings(self) -> LimitSettings:
         """The gateways' rates."""
@@ -211,6 +230,11 @@ def _masked(model: BaseModel, values: dict[str, Any]) -> dict[str, Any]:
 
 def _values(model: BaseModel) -> dict[str, Any]:
     return dict(model)
+
+
+def _is_set(model: BaseModel, name: str) -> bool:
+    """Whether anybody gave a value, be it the default."""
+    return name in model.model_fields_set
 
 
 def load_settings(config: Path | None = None, flags: Mapping[str, Any] | None = None) -> Settings:

@@ -51,8 +51,13 @@ class RoleProcess(Server):
         return self.log.exists() and "Minutebook " in self.log.read_text(errors="replace")
 
 
-def environment_of(addresses: Mapping[str, str], owners: Mapping[str, int], secret: str) -> dict[str, str]:
-    """What every role is told: the servers, and the owners, which share the shards evenly."""
+def environment_of(
+    addresses: Mapping[str, str],
+    owners: Mapping[str, int],
+    secret: str,
+    pushers: Mapping[str, int] | None = None,
+) -> dict[str, str]:
+    """What every role is told: the servers, the owners, which share the shards evenly, and the pushers; ports by node."""
     share = SHARDS // len(owners)
     rows = [
         {
@@ -67,6 +72,9 @@ def environment_of(addresses: Mapping[str, str], owners: Mapping[str, int], secr
         "KAFKA_BOOTSTRAP": addresses["kafka"],
         "REDIS_URL": addresses["redis"],
         "OWNERS": json.dumps(rows),
+        "PUSHERS": json.dumps(
+            [{"node": node, "address": f"127.0.0.1:{port}"} for node, port in (pushers or {}).items()]
+        ),
         "SECRET": secret,
     }
     return {f"MINUTEBOOK_CLUSTER__{name}": value for name, value in values.items()}
@@ -78,6 +86,7 @@ def processes(folder: Path, environment: Mapping[str, str], first_port: int) -> 
         ("owner-1", "owner,relay", 0),
         ("owner-2", "owner,relay", 0),
         ("projector-1", "projector", 0),
+        ("pusher-1", "pusher", 0),
         ("jobs-1", "jobs", 0),
         ("gateway-1", "gateway", first_port),
         ("gateway-2", "gateway", first_port + 1),
@@ -90,7 +99,9 @@ def run(folder: Path, nodes: int, first_port: int, stop: threading.Event) -> Non
     with ExitStack() as stack:
         services = stack.enter_context(Services(folder, nodes))
         owners = {"owner-1": free_port(), "owner-2": free_port()}
-        environment = environment_of(services.describe(), owners, secrets.token_hex(_SECRET_BYTES))
+        pushers = {"pusher-1": free_port()}
+        secret = secrets.token_hex(_SECRET_BYTES)
+        environment = environment_of(services.describe(), owners, secret, pushers)
         for process in processes(folder / "roles", environment, first_port):
             stack.callback(process.stop)
             process.start()

@@ -133,17 +133,15 @@ class Coverage:
             self._held += fresh
             self.reach(reached)
             return
+        self.release()
         self.reach(reached)
         if fresh:
             self._counters.delivered += len(fresh)
             self._publish(fresh)
 
     def release(self) -> None:
-        """Deliver what was kept back, ends of accounts' sessions first: nobody is to be given anything behind his end."""
+        """Deliver what was kept back, as one run."""
         held, self._held = self._held, []
-        ends = [committed for committed in held if kind_of(committed.commit.stream) is StreamKind.USER]
-        others = [committed for committed in held if kind_of(committed.commit.stream) is not StreamKind.USER]
-        for run in (ends, others):
-            if run:
-                self._counters.delivered += len(run)
-                self._publish(run)
+        if held:
+            self._counters.delivered += len(held)
+            self._publish(held)

@@ -160,6 +160,10 @@ class Receiver(Routes):
     def hear(self, heard: Heard) -> None:
         self._heard = heard
 
+    def age_s(self) -> float:
+        """For how long something may have been missed."""
+        return self._now_s() - max(self.proven_s(), self._began_s)
+
     @property
     def wanted(self) -> int:
         """Streams that come here."""

@@ -46,13 +46,15 @@ class Pusher:
         self.counters = PusherCounters()
 
     def follow(self, batch: Sequence[Committed]) -> None:
-        """Deliver a flushed batch, in order."""
+        """Deliver a batch, in order; but nothing of it to sessions that end in it."""
         self._burst = sum([len(committed.events) for committed in batch]) > BURST_EVENTS
         for committed in batch:
             for row in committed.events:
                 if row.seq is None:
                     self._private(row)
-                else:
+        for committed in batch:
+            for row in committed.events:
+                if row.seq is not None:
                     self._public(row)
 
     def _private(self, row: Recorded) -> None:

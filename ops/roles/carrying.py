@@ -45,7 +45,11 @@ async def open_relay(site: Site) -> None:
 
 
 def open_feed(
-    site: Site, name: str, handler: Callable[[Sequence[Committed]], None], positions: Positions
+    site: Site,
+    name: str,
+    handler: Callable[[Sequence[Committed]], None],
+    positions: Positions,
+    decode: Callable[[Commit], Committed] | None = None,
 ) -> None:
     """Have everybody's commits handed over, behind `positions`."""
     carrier = site.carrier
@@ -54,7 +58,7 @@ def open_feed(
         carrier.source(),
         carrier.partitions,
         positions=positions,
-        decode=skipping(site.codec.decode),
+        decode=skipping(decode or site.codec.decode),
         handler=handler,
         settings=FeedSettings(from_log=True),
     )
@@ -99,11 +103,24 @@ class Following:
         take_heads(self._positions)
 
     def publish(self, batch: Sequence[Committed]) -> None:
-        """Hand on, each shard's in position order; whoever reads afterwards waits until the views hold it too."""
-        reached = {committed.commit.shard: committed.commit.position for committed in batch}
+        """Hand on what is new, each shard's in position order; whoever reads afterwards waits until the views hold it too."""
+        fresh: list[Committed] = []
+        reached: dict[int, int] = {}
+        for committed in batch:
+            shard, position = committed.commit.shard, committed.commit.position
+            if position > reached.get(shard, self._positions.get(shard, 0)):
+                reached[shard] = position
+                fresh.append(committed)
+        if not fresh:
+            return
         self._take_heads(reached)
-        self.bus.publish(batch)
         self._positions.update(reached)
+        self.bus.publish(fresh)
+
+    @property
+    def reached(self) -> Mapping[int, int]:
+        """{shard: position} up to which everything was handed on."""
+        return self._positions
 
     async def positions(self, shards: Collection[int]) -> Mapping[int, int]:
         """Where a feed has to go on, also after it failed."""

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from commands.port import CommandPort
 from commands.reactions import Reactions
 from eventlog.bus import Bus
+from gateways.routes import Routes
 from ops.cluster import cluster_stores
 from ops.faces import Faces, Ground, open_faces
 from ops.folder import held_folder
@@ -20,6 +21,7 @@ from ops.readiness import Readiness, of_reactions
 from ops.roles.carrying import Following, open_feed, open_relay
 from ops.roles.commanding import open_router
 from ops.roles.owner import Owner, listen_for_commands, open_owner
+from ops.roles.pushing import is_served, only_routes, open_pusher, open_receiver, open_watch, routing_decode
 from ops.roles.reading import open_views
 from ops.roles.role import Role, roles_of
 from ops.roles.site import Site
@@ -68,14 +70,24 @@ async def _open(site: Site) -> Process:
     if owner is not None:
         await listen_for_commands(site, owner)
     faces = None
-    if site.roles & {Role.GATEWAY, Role.JOBS}:
+    if site.roles & {Role.JOBS, Role.PUSHER} or (Role.GATEWAY in site.roles and not is_served(site)):
         # Told before anybody follows, so that nothing lies between what was read at the start and what comes.
         following = Following(await site.stores.log.heads(), router.take_heads)
+        decode = routing_decode(site.codec) if only_routes(site) else site.codec.decode
+        watch = open_watch(site, following, decode)
         if Role.JOBS in site.roles:
             await _open_jobs(site, following.bus, router)
+        if Role.PUSHER in site.roles:
+            await open_pusher(site, following, watch)
         if Role.GATEWAY in site.roles:
-            faces = await _open_gateway(site, following.bus, router, views, owner)
-        open_feed(site, "faces", following.publish, following.positions)
+            faces = await _open_gateway(site, following.bus, router, views, owner, watch)
+        open_feed(site, "faces", following.publish, following.positions, decode)
+    elif Role.GATEWAY in site.roles:
+        bus = Bus()
+        receiver = await open_receiver(site, bus, router.take_heads)
+        faces = await _open_gateway(site, bus, router, views, owner, receiver)
+        receiver.lost = faces.begin_anew
+        receiver.start()
     return Process(faces=faces, registry=site.registry, readiness=site.readiness)
 
 
@@ -88,12 +100,13 @@ async def _open_jobs(site: Site, everything: Bus, commands: CommandPort) -> None
 
 
 async def _open_gateway(
-    site: Site, everything: Bus, commands: CommandPort, views: ReadSide, owner: Owner | None
+    site: Site, bus: Bus, commands: CommandPort, views: ReadSide, owner: Owner | None, routes: Routes
 ) -> Faces:
     ground = Ground(
         settings=site.settings,
         stores=site.stores,
-        bus=everything,
+        bus=bus,
+        routes=routes,
         desk=commands,
         views=views,
         writable=lambda: owner is None or owner.node.writable,

@@ -14,6 +14,7 @@ class Role(StrEnum):
     OWNER = "owner"
     RELAY = "relay"
     PROJECTOR = "projector"
+    PUSHER = "pusher"
     JOBS = "jobs"
 
 

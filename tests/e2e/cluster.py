@@ -19,6 +19,7 @@ NODES: Mapping[str, tuple[str, ...]] = {
     "owner-1": ("owner", "relay"),
     "owner-2": ("owner", "relay"),
     "projector-1": ("projector",),
+    "pusher-1": ("pusher",),
     "jobs-1": ("jobs",),
     "gateway-1": ("gateway",),
     "gateway-2": ("gateway",),
@@ -34,10 +35,12 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     redis: str
     database: str
 
-    def environment(self, owners: Mapping[str, int], secret: str) -> dict[str, str]:
-        """What every role is told; `owners`: the port of each, by node."""
+    def environment(
+        self, owners: Mapping[str, int], secret: str, pushers: Mapping[str, int] | None = None
+    ) -> dict[str, str]:
+        """What every role is told; `owners` and `pushers`: the port of each, by node."""
         addresses = {"mongodb": self.mongodb, "kafka": self.kafka, "redis": self.redis}
-        told = environment_of(addresses, owners, secret)
+        told = environment_of(addresses, owners, secret, pushers)
         for name, value in (("MONGODB_DATABASE", self.database), ("CLUSTER_ID", self.database)):
             told[f"MINUTEBOOK_CLUSTER__{name}"] = value
         return told
@@ -66,7 +69,8 @@ class RoleCluster:
         owners = [node for node, roles in nodes.items() if "owner" in roles]
         listening = listening or {node: free_port() for node in owners}
         reached = {node: (ways or {}).get(node, listening[node]) for node in owners}
-        self.environment = {**place.environment(reached, secrets.token_hex(32)), **(more or {})}
+        pushers = {node: free_port() for node, roles in nodes.items() if "pusher" in roles}
+        self.environment = {**place.environment(reached, secrets.token_hex(32), pushers), **(more or {})}
         self.processes = {
             node: self._process(folder / node, node, roles, listening.get(node))
             for node, roles in nodes.items()

@@ -50,7 +50,7 @@ async def posted(place: Place) -> list[tuple[str, int | None, str]]:
 
 @pytest.fixture
 async def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[RoleCluster]:
-    """Two owners with 32 shards each, a projector, jobs and two gateways."""
+    """Two owners with 32 shards each, a projector, a pusher, jobs and two gateways."""
     place = Place(
         mongodb=request.getfixturevalue("mongodb_uri"),
         kafka=request.getfixturevalue("kafka_bootstrap"),
@@ -111,7 +111,7 @@ async def test_killed_roles_lose_and_repeat_nothing(cluster: RoleCluster) -> Non
     ann, bob = Person("ann"), Person("bob")
     await ann.connect(one, room)
     await bob.connect(two, room)
-    for sent, node in enumerate(("", "owner-1", "owner-2", "projector-1", "jobs-1")):
+    for sent, node in enumerate(("", "owner-1", "owner-2", "projector-1", "pusher-1", "jobs-1")):
         if node:
             await cluster.again(node)
         async with asyncio.TaskGroup() as tasks:
