@@ -31,6 +31,7 @@ from ops.settings import ClusterModel, Settings, SettingsError
 from ops.stores import Carrier, Shared, Stores
 from projections.mongo_driver import ViewDatabase
 from projections.mongo_shelf import MongoShelf
+from projections.redis_fast import RedisFast
 
 _log = structlog.get_logger(__name__)
 
@@ -80,6 +81,9 @@ async def cluster_stores(settings: Settings) -> AsyncIterator[Stores]:
         carrier = _carrier(cluster, kafka, partitions, log, checkpoints["relay"])
         if settings.roles and Role.RELAY not in settings.roles:
             await _look(cluster, kafka, partitions, log)
+        copies = _fast_views(cluster, redis_url, log.shard_count)
+        if copies is not None:
+            stack.push_async_callback(asyncio.to_thread, copies.close)
         yield Stores(
             log=log,
             secrets=secrets,
@@ -87,8 +91,16 @@ async def cluster_stores(settings: Settings) -> AsyncIterator[Stores]:
             shelf=MongoShelf(views),
             reactions=checkpoints["reactions"],
             carrier=carrier,
+            fast=copies,
             shared=_shared(fast, settings.node_name),
         )
+
+
+def _fast_views(cluster: ClusterModel, redis_url: str, shard_count: int) -> RedisFast | None:
+    if not cluster.fast_views_mb:
+        return None
+    bytes_max = cluster.fast_views_mb * 1024 * 1024
+    return RedisFast(redis_url, f"minutebook:{cluster.cluster_id}", shard_count, bytes_max=bytes_max)
 
 
 def _shared(fast: FastStore, node: str) -> Shared:

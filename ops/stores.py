@@ -20,6 +20,7 @@ from gateways.limits import Share
 from gateways.presence import Presence
 from ops.folder import DataFolder
 from ops.settings import Settings
+from projections.fast import FastRows
 from projections.shelf import ViewShelf
 from projections.sqlite_shelf import SqliteShelf
 
@@ -55,7 +56,7 @@ class Shared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stores:
-    """All stores of a server, open. `carrier` and `shared` are there in a cluster only."""
+    """All stores of a server, open. `carrier` and `shared` are there in a cluster only, `fast` unless it is switched off."""
 
     log: Log
     secrets: Secrets
@@ -64,6 +65,7 @@ class Stores:
     reactions: Checkpoint
     carrier: Carrier | None = None
     shared: Shared | None = None
+    fast: FastRows | None = None
 
 
 @asynccontextmanager

@@ -20,6 +20,7 @@ from eventlog.registry import Registry
 from eventlog.relay import Relay
 from eventlog.sealing import PlainSealing
 from ops.faces import Faces, Ground, open_faces
+from ops.fast_views import told_shelf
 from ops.folder import DataFolder, held_folder
 from ops.interpreter import interpreter_for_serving
 from ops.metrics.carrying import watch_relay
@@ -93,7 +94,8 @@ async def _open(settings: Settings, folder: DataFolder, stores: Stores, stack: A
         await relay.start()
         stack.push_async_callback(relay.close)
     runner = RunnerSettings(linger_ms=int(settings.linger_ms))
-    views = await Views.open(stores.shelf, log, bus, codec, ViewsSettings(runner=runner))
+    reading = ViewsSettings(runner=runner, shared=stores.fast is not None)
+    views = await Views.open(await told_shelf(stores, stack), log, bus, codec, reading, stores.fast)
     stack.push_async_callback(views.close)
     node = await open_node(settings, stores, codec, bus, stack)
     desk = await open_desk(node, stores, views, stack)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 
-from ops.metrics.families import Readings, Series, counter, gauge, gauges, histogram
+from ops.metrics.families import Readings, Series, counter, counters, gauge, gauges, histogram
 from projections.runner import Runner
 from projections.sharing import ShardShare
 from projections.views import ReadSide
@@ -23,6 +23,15 @@ def _read_side(views: ReadSide) -> Iterator[Metric]:
         "minutebook_read_side_lag_commits", "Known commits that are not in all views", views.lag_commits
     )
     yield gauge("minutebook_read_side_failing", "1 while the views cannot be reached", int(views.failing))
+    if views.fast is not None:
+        seen = views.fast.counters
+        ends = {"hit": seen.hits, "absent": seen.absent, "behind": seen.behind, "away": seen.away}
+        yield counters(
+            "minutebook_fast_views_asked",
+            "Questions that fast views answered (hit), and why not the others",
+            "end",
+            {end: float(count) for end, count in ends.items()},
+        )
 
 
 def watch_share(registry: CollectorRegistry, share: ShardShare) -> None:

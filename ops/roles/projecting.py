@@ -12,6 +12,7 @@ from eventlog.feed import Feed, FeedSettings
 from eventlog.received import Received, received_of
 from ops import readiness
 from ops.control import ControlServer
+from ops.fast_views import told_shelf
 from ops.folder import DataFolder
 from ops.metrics.carrying import watch_feed
 from ops.metrics.reading import watch_runner, watch_share
@@ -31,7 +32,8 @@ async def open_projector(site: Site) -> Views:
     """Views that this process writes with others. Its control socket takes `rebuild`, `parked` and `status`."""
     stores, runner = site.stores, RunnerSettings(linger_ms=int(site.settings.linger_ms))
     settings = ViewsSettings(runner=runner, shared=True, shares=True)
-    views = await Views.open(stores.shelf, stores.log, Bus(), site.codec, settings)
+    shelf = await told_shelf(stores, site.stack)
+    views = await Views.open(shelf, stores.log, Bus(), site.codec, settings)
     site.stack.push_async_callback(views.close)
     watch_runner(site.registry, views.runner)
     site.tracer.views(views.runner)

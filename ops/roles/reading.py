@@ -29,7 +29,7 @@ async def open_views(site: Site, heads: Callable[[], Mapping[int, int]]) -> Read
             watch_read_side(site.registry, written)
             return written
     # Of what it writes itself, others write other shards.
-    views = await ViewsElsewhere.open(stores.shelf, stores.log, heads, _hurrying(site))
+    views = await ViewsElsewhere.open(stores.shelf, stores.log, heads, _hurrying(site), fast=stores.fast)
     site.stack.push_async_callback(views.close)
     watch_read_side(site.registry, views)
     return views
