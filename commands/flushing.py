@@ -10,6 +10,7 @@ from typing import NamedTuple
 from commands.counters import FlushCounters
 from commands.health import LogHealth
 from commands.order import Decided, Order
+from commands.pace import Pace
 from commands.settings import NodeSettings
 from commands.shards import OwnedShard
 from commands.tasks import TaskOwner
@@ -97,7 +98,9 @@ class Flusher:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        due = 0.0
+        settings = self._settings
+        busy_ms = max(settings.flush_pace_ms, settings.flush_busy_pace_ms)
+        pace = Pace(settings.flush_pace_ms, busy_ms, settings.flush_busy_per_s)
         while True:
             await self._work.wait()
             if not self._next:
@@ -105,10 +108,10 @@ class Flusher:
                     return
                 self._work.clear()
                 continue
-            delay = due - loop.time()
-            if delay > 0 and not self._closing and len(self._next) < self._settings.flush_commits:
+            delay = pace.wait_s(loop.time())
+            if delay > 0 and not self._closing and len(self._next) < settings.flush_commits:
                 await self._pause(delay)
-            due = loop.time() + self._settings.flush_pace_ms / 1_000
+            pace.leaves(loop.time(), len(self._next))
             self._full.clear()
             await self._flush()
 

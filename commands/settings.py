@@ -12,6 +12,11 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     flush_pace_ms: float = 4.0
     """From flush start to flush start; at once after an idle spell or when `flush_commits` wait. 4 ms: batches of 4 at 1,000/s."""
+    flush_busy_pace_ms: float = 0.0
+    """The same while much is decided; less than `flush_pace_ms` counts as that. In a cluster 10 ms unless set: a flush there costs a
+    millisecond of CPU beside its commits, and as much again of everybody who reads what it wrote."""
+    flush_busy_per_s: int = 800
+    """From so many commits a second on much is decided."""
     flush_commits: int = 256
     queue_orders: int = 20_000
     """Orders inside the node, decided or not; more are refused as `overloaded`."""

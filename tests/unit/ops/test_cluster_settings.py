@@ -46,3 +46,11 @@ def test_options_win_over_settings_and_a_database_over_a_folder() -> None:
         kafka_of(nothing, None)
     with pytest.raises(SettingsError, match="--mongodb"):
         where_of(nothing, None, "postgres://db")
+
+
+def test_a_busy_owner_of_a_cluster_gathers_for_longer_unless_told_otherwise() -> None:
+    cluster = {"cluster": {"mongodb_uri": "mongodb://127.0.0.1/"}}
+    assert load_settings().node_settings().flush_busy_pace_ms < 4
+    assert load_settings(None, cluster).node_settings().flush_busy_pace_ms == 10
+    told = cluster | {"node": {"flush_busy_pace_ms": 5}}
+    assert load_settings(None, told).node_settings().flush_busy_pace_ms == 5
