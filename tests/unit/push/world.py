@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 
+from typing_extensions import override
+
 from domain.aggregates import EVENT_CLASSES
 from domain.event import Event
 from domain.group_roster import MemberAdded, MemberLeft
@@ -39,10 +41,12 @@ class FickleLog(MemoryLog):
         self.away = False
         self.reads = 0
 
+    @override
     async def heads(self) -> Mapping[int, Head]:
         self._check()
         return await super().heads()
 
+    @override
     async def read_shard(self, shard: int, after_position: int, limit: int) -> Sequence[Commit]:
         self._check()
         self.reads += 1
