@@ -187,10 +187,11 @@ def main() -> None:
     parser.add_argument("--rates", type=int, nargs="+", default=list(RATES))
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--modes", nargs="+", choices=("one", "roles"), default=["one", "roles"])
+    parser.add_argument("--without", choices=("pusher",), help="a role that is left out")
     options = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="bench-", dir=ROOT.parent) as folder,
-        site(Path(folder)) as at,
+        site(Path(folder), without=options.without) as at,
     ):
         uvloop.run(measure(at, options.modes, options.rates, options.seconds))
 

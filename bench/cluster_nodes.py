@@ -46,13 +46,15 @@ class OneProcess(RoleProcess):
 class Site:
     """The servers, and what processes of ours are told of them."""
 
-    def __init__(self, services: Services, folder: Path) -> None:
+    def __init__(self, services: Services, folder: Path, *, without: str | None = None) -> None:
         self.addresses: Mapping[str, Any] = services.describe()
         self._folder = folder
         self._port = free_port()
+        self._without = without
+        pushers = {} if without == "pusher" else {"pusher-1": free_port()}
         secret = secrets.token_hex(32)
         quiet = {"MINUTEBOOK_RATE_LIMIT": "off", "MINUTEBOOK_LOG_LEVEL": "warning", "MINUTEBOOK_DRAIN_S": "0"}
-        self._environment = quiet | environment_of(self.addresses, {"owner-1": free_port()}, secret)
+        self._environment = quiet | environment_of(self.addresses, {"owner-1": free_port()}, secret, pushers)
         self.client: MongoClient[dict[str, Any]] = MongoClient(self.addresses["mongodb"])
 
     @property
@@ -80,7 +82,8 @@ class Site:
         with ExitStack() as stack:
             running: list[RoleProcess] = []
             for process in processes(self._folder, self._environment, self._port):
-                if process.roles != "gateway" and any(other.roles == process.roles for other in running):
+                another = process.roles != "gateway" and any(one.roles == process.roles for one in running)
+                if another or process.roles == self._without:
                     continue
                 process.program = PROGRAM
                 stack.callback(process.stop)
@@ -118,10 +121,10 @@ def cpu_by_name(pids: Mapping[str, int]) -> dict[str, float]:
 
 
 @contextmanager
-def site(folder: Path) -> Iterator[Site]:
-    """Start the servers; stop them at the end."""
+def site(folder: Path, *, without: str | None = None) -> Iterator[Site]:
+    """Start the servers; stop them at the end. `without`: a role that is not started."""
     with Services(folder / "servers") as services:
-        one = Site(services, folder / "roles")
+        one = Site(services, folder / "roles", without=without)
         setting = {"setParameter": 1, "wiredTigerEngineRuntimeConfig": f"cache_size={CACHE}"}
         with one.client:
             one.client.admin.command(setting)
