@@ -160,7 +160,7 @@ class BatchWriter:
             self._transactions.insert(self._positions, fresh)
 
     def _claim(self, shards: list[int]) -> None:
-        """Be known as the newest writer of these shards, and end what the ones before left open.
+        """Be known as a writer of these shards, so that others can end what this one leaves open.
 
         A transaction outlives its process by a minute, and nobody else could move these positions meanwhile.
         """
@@ -168,7 +168,6 @@ class BatchWriter:
             return
         update = {"$push": {"sessions": {"$each": [self._transactions.id], "$slice": -WRITERS_KEPT}}}
         self._database.update_now(self._writers, [({"_id": shard}, update) for shard in shards])
-        self._end_others(shards)
         self._claimed.update(shards)
 
     def _end_others(self, shards: list[int]) -> None:
