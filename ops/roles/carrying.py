@@ -51,14 +51,14 @@ def open_feed(
     positions: Positions,
     decode: Callable[[Commit], Committed] | None = None,
 ) -> None:
-    """Have everybody's commits handed over, behind `positions`."""
+    """Have everybody's commits handed over, behind `positions`. `decode` raises nothing, see `skipping`."""
     carrier = site.carrier
     feed: Feed[Committed] = Feed(
         site.stores.log,
         carrier.source(),
         carrier.partitions,
         positions=positions,
-        decode=skipping(decode or site.codec.decode),
+        decode=decode or skipping(site.codec.decode),
         handler=handler,
         settings=FeedSettings(from_log=True),
     )
