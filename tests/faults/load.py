@@ -16,8 +16,8 @@ USERS = ("ann", "bob", "carl", "dora", "emil", "fay")
 GROUPS = 3
 PER_SECOND = 60.0
 """Messages of all users together; each comes to four or six readers."""
-SETTLE_S_MAX = 120.0
-MORE_S_MAX = 120.0
+SETTLE_S_MAX = 180.0
+MORE_S_MAX = 180.0
 
 
 class Load:
