@@ -12,6 +12,7 @@ import structlog
 
 from eventlog.carrier import CarrierUnavailableError
 from eventlog.checkpoints import Checkpoint
+from eventlog.kafka_branch import check_branch
 from eventlog.kafka_driver import KafkaSender
 from eventlog.kafka_settings import KafkaSettings
 from eventlog.kafka_source import KafkaSource
@@ -131,7 +132,8 @@ async def _look(cluster: ClusterModel, kafka: KafkaSettings, partitions: int, lo
     """Who does not make the topic must read the same one all the same. Kafka may be away."""
     topic = topic_name(cluster.cluster_id)
     try:
-        await look_at_topic(kafka, topic, partitions, {log.log_id, *log.former_log_ids})
+        newest = await look_at_topic(kafka, topic, partitions, {log.log_id, *log.former_log_ids})
+        await check_branch(topic, newest, log)
     except CarrierUnavailableError as error:
         _log.warning("the carrier is away; what is durable comes from the log", error=str(error))
 
@@ -143,7 +145,8 @@ def _carrier(
 
     async def prepare() -> None:
         await ensure_topic(kafka, topic, partitions)
-        await check_owner(kafka, topic, partitions, {log.log_id, *log.former_log_ids})
+        newest = await check_owner(kafka, topic, partitions, {log.log_id, *log.former_log_ids})
+        await check_branch(topic, newest, log)
 
     return Carrier(
         sender=KafkaSender(kafka, topic, partitions, prepare),
