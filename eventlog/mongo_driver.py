@@ -21,25 +21,11 @@ import msgspec
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import IndexModel, ReadPreference, WriteConcern
 from pymongo.errors import DuplicateKeyError
-from pymongo.monitoring import (
-    ConnectionCheckedInEvent,
-    ConnectionCheckedOutEvent,
-    ConnectionCheckOutFailedEvent,
-    ConnectionCheckOutStartedEvent,
-    ConnectionClosedEvent,
-    ConnectionCreatedEvent,
-    ConnectionPoolListener,
-    ConnectionReadyEvent,
-    PoolClearedEvent,
-    PoolClosedEvent,
-    PoolCreatedEvent,
-    PoolReadyEvent,
-)
 from pymongo.operations import DeleteOne, InsertOne, ReplaceOne, UpdateMany, UpdateOne
 from pymongo.read_concern import ReadConcern
-from typing_extensions import override
 
 from eventlog.in_flight import InFlight
+from eventlog.mongo_client import Connections, SharedClient
 
 R = TypeVar("R")
 
@@ -72,28 +58,6 @@ class DriverClosedError(Exception):
     """The client was closed."""
 
 
-class _Client:
-    """A client that several drivers share; closed with the last of them."""
-
-    def __init__(self, client: Any, connections: _Connections) -> None:
-        self.client = client
-        self.connections = connections
-        self._users = 0
-
-    def take(self) -> Any:
-        """The client, for one user more."""
-        self._users += 1
-        return self.client
-
-    async def leave(self) -> None:
-        """One user less."""
-        self._users -= 1
-        if self._users == 0:
-            closing = self.client.close()
-            if inspect.isawaitable(closing):
-                await closing
-
-
 class MongoDriver:
     """One client, which others may share, and one of its databases. Every call raises the errors of `pymongo.errors` and
     DriverClosedError.
@@ -101,7 +65,7 @@ class MongoDriver:
     A cancelled call may still happen.
     """
 
-    def __init__(self, shared: _Client, database: str, timeouts: MongoTimeouts) -> None:
+    def __init__(self, shared: SharedClient, database: str, timeouts: MongoTimeouts) -> None:
         self._shared = shared
         self._client = client = shared.take()
         self._concern = WriteConcern(w="majority", j=True, wtimeout=timeouts.write_ms)
@@ -136,7 +100,7 @@ class MongoDriver:
         Raises `pymongo.errors.ConfigurationError` for a URI that is none.
         """
         chosen = timeouts or MongoTimeouts()
-        connections = _Connections()
+        connections = Connections()
         client = client_class(
             uri,
             appname=application,
@@ -155,7 +119,7 @@ class MongoDriver:
             maxPoolSize=CONNECTIONS_MAX,
             event_listeners=[connections, *listeners],
         )
-        return cls(_Client(client, connections), database, chosen)
+        return cls(SharedClient(client, connections), database, chosen)
 
     def beside(self, database: str) -> MongoDriver:
         """A driver of another database, or of the same one, over the same client; to be closed by itself."""
@@ -357,54 +321,3 @@ class MongoDriver:
             raise DriverClosedError(self.database)
         with self._calls:
             return await call()
-
-
-class _Connections(ConnectionPoolListener):
-    """Counts the connections that were made. Called on threads of the driver."""
-
-    def __init__(self) -> None:
-        self.made = 0
-
-    @override
-    def connection_created(self, event: ConnectionCreatedEvent) -> None:
-        self.made += 1
-
-    @override
-    def connection_ready(self, event: ConnectionReadyEvent) -> None:
-        """Nothing to count."""
-
-    @override
-    def connection_closed(self, event: ConnectionClosedEvent) -> None:
-        """Nothing to count."""
-
-    @override
-    def connection_check_out_started(self, event: ConnectionCheckOutStartedEvent) -> None:
-        """Nothing to count."""
-
-    @override
-    def connection_check_out_failed(self, event: ConnectionCheckOutFailedEvent) -> None:
-        """Nothing to count."""
-
-    @override
-    def connection_checked_out(self, event: ConnectionCheckedOutEvent) -> None:
-        """Nothing to count."""
-
-    @override
-    def connection_checked_in(self, event: ConnectionCheckedInEvent) -> None:
-        """Nothing to count."""
-
-    @override
-    def pool_created(self, event: PoolCreatedEvent) -> None:
-        """Nothing to count."""
-
-    @override
-    def pool_ready(self, event: PoolReadyEvent) -> None:
-        """Nothing to count."""
-
-    @override
-    def pool_cleared(self, event: PoolClearedEvent) -> None:
-        """Nothing to count."""
-
-    @override
-    def pool_closed(self, event: PoolClosedEvent) -> None:
-        """Nothing to count."""

@@ -12,6 +12,7 @@ from pymongo.uri_parser import parse_uri
 
 from eventlog import mongo_moving as moving
 from eventlog.kafka_admin import KafkaAdmin
+from eventlog.kafka_branch import check_branch
 from eventlog.kafka_topic import check_owner, topic_name
 from eventlog.mongo import MongoLog
 from eventlog.mongo_driver import MongoDriver
@@ -87,14 +88,13 @@ async def cluster_target(cluster: ClusterModel, source: Source) -> AsyncIterator
 
     Raises as `cluster_source`, and TopicMismatchError, CarrierUnavailableError.
     """
-    log_ids = {source.log.log_id, *source.former_log_ids}
     async with AsyncExitStack() as stack:
         place, driver = await entered(cluster, stack)
         check_destination(source, place)
         found = await told(read_log(driver))
         if found is None:
             await told(_check_free(driver, cluster.mongodb_database, stack))
-            await _check_topic(cluster, log_ids)
+            await _check_topic(cluster, source)
         else:
             _check_same(place, found, source)
         # Over the same driver: what it wrote is what its reads must show.
@@ -164,14 +164,17 @@ def _check_same(place: str, found: LogDocument, source: Source) -> None:
         )
 
 
-async def _check_topic(cluster: ClusterModel, log_ids: set[str]) -> None:
+async def _check_topic(cluster: ClusterModel, source: Source) -> None:
     """A topic of that name must carry nothing but this log: the cluster would refuse to relay to it afterwards."""
     kafka = kafka_settings(cluster)
     topic = topic_name(cluster.cluster_id)
     async with KafkaAdmin.connected(kafka) as admin:
         facts = await admin.describe(topic)
     if facts is not None:
-        await check_owner(kafka, topic, facts.partitions, log_ids)
+        newest = await check_owner(
+            kafka, topic, facts.partitions, {source.log.log_id, *source.former_log_ids}
+        )
+        await check_branch(topic, newest, source.log)
 
 
 async def told(call: Awaitable[R]) -> R:
