@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -90,12 +91,17 @@ class RoleCluster:
         """The nodes that have it."""
         return [node for node, roles in self.nodes.items() if role in roles]
 
-    async def start(self) -> None:
-        """Start what does not run, one after the other."""
+    async def start(self, *, together: bool = False) -> None:
+        """Start what does not run, one after the other, or all at once."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        for process in self.processes.values():
-            if not process.running:
-                await process.start()
+        missing = [process for process in self.processes.values() if not process.running]
+        if together:
+            async with asyncio.TaskGroup() as tasks:
+                for process in missing:
+                    tasks.create_task(process.start())
+            return
+        for process in missing:
+            await process.start()
 
     async def again(self, node: str) -> None:
         """kill -9, and a new process in its place."""

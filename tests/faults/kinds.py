@@ -9,12 +9,13 @@ import msgspec
 
 from eventlog.kafka_admin import KafkaAdmin
 from tests.faults import cutting, restoring, scenarios
-from tests.faults.stage import NODES, Stage
+from tests.faults.stage import Stage
 from tests.faults.waiting import pause
 
 Hurt = Callable[[Stage], Awaitable[float]]
 """Hurts and mends; answers the time of the loop from which recovery counts: that of the fault, or the end of one that lasts."""
 
+KILLED = ("owner", "relay", "projector", "pusher", "gateway")
 MEANWHILE_ACKS = 30
 """Sends that must be acknowledged while a server of three is away: the others carry on."""
 KAFKA_AWAY_S = 60.0
@@ -168,13 +169,8 @@ def kinds(*, full: bool) -> Mapping[str, Kind]:
     """All kinds by name, in the order in which they are done; what lasts is shorter unless `full`."""
     away_s = KAFKA_AWAY_S if full else 5.0
     away_revoking_s = KAFKA_AWAY_S if full else 8.0
-    roles = [
-        role
-        for role in ("owner", "relay", "projector", "pusher", "gateway")
-        if any(role in has for has in NODES.values())
-    ]
     found = [
-        *(Kind(name=f"kill-{role}", hurt=killing(role), full=50, small=2) for role in roles),
+        *(Kind(name=f"kill-{role}", hurt=killing(role), full=50, small=2) for role in KILLED),
         Kind(name="ack-cut-client", hurt=cutting.cut_client, full=250, small=25, sends_each=cutting.SENDS),
         Kind(name="ack-cut-owner", hurt=cutting.cut_owner, full=250, small=25, sends_each=cutting.SENDS),
         Kind(name="mongodb-kill-primary", hurt=kill_primary, full=30, small=1),

@@ -27,7 +27,7 @@ async def restore_older(stage: Stage) -> float:
     await _sound(stage)
     saved = stage.mongo.folder.with_name("backup")
     await _with_everything_stopped(stage, lambda: _copy(stage.mongo.folder, saved))
-    await stage.roles.start()
+    await stage.roles.start(together=True)
     await load.connected()
     load.go()
     await load.more(BRANCH_ACKS)
@@ -44,7 +44,7 @@ async def restore_older(stage: Stage) -> float:
     restored = {name: len(events) for name, events in stage.checker.book.events.items()}
     if not any(restored.get(name, 0) < head for name, head in branch.items()):
         raise NotReachedError("the backup is not older than what came after it")
-    await stage.roles.start()
+    await stage.roles.start(together=True)
     load.go()
     await load.more(BRANCH_ACKS)
     await _sound(stage)

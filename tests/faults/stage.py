@@ -18,7 +18,6 @@ from eventlog.kafka_topic import topic_name
 from eventlog.mongo_checkpoints import MongoCheckpoint
 from ops.audit.comparing import Comparison
 from ops.carrying import open_topic
-from ops.roles.role import Role
 from tests.e2e.cluster import Place, RoleCluster
 from tests.faults.checker import Checker, LogBook, Verdict
 from tests.faults.ledger import Sent
@@ -37,7 +36,8 @@ NODES: Mapping[str, tuple[str, ...]] = {
     "owner-2": ("owner",),
     "relay-1": ("relay",),
     "projector-1": ("projector",),
-    **({"pusher-1": ("pusher",)} if "pusher" in set(Role) else {}),
+    "projector-2": ("projector",),
+    "pusher-1": ("pusher",),
     "jobs-1": ("jobs",),
     "gateway-1": ("gateway",),
     "gateway-2": ("gateway",),
