@@ -96,9 +96,9 @@ class RoleCluster:
         self._folder.mkdir(parents=True, exist_ok=True)
         missing = [process for process in self.processes.values() if not process.running]
         if together:
-            async with asyncio.TaskGroup() as tasks:
-                for process in missing:
-                    tasks.create_task(process.start())
+            ends = await asyncio.gather(*(process.start() for process in missing), return_exceptions=True)
+            for error in filter(None, ends):
+                raise error
             return
         for process in missing:
             await process.start()
