@@ -113,4 +113,7 @@ async def open_receiver(site: Site, bus: Bus, take_heads: Callable[[Mapping[int,
     site.readiness.add(
         lambda: {"record": "neither a pusher nor the log can be reached"} if receiver.stale else {}
     )
+    site.readiness.add_remark(
+        lambda: {} if receiver.live else {"pusher": "none can be reached; the log is read instead"}
+    )
     return receiver
