@@ -26,6 +26,7 @@ from docker.local.roles import RoleProcess
 RATES = (500, 1_000, 2_000)
 WARM_UP_RATE = 400
 WARM_UP_S = 3.0
+IDLE_S = 2.0
 BARE_DATABASE = "bare"
 ROOT = Path(__file__).resolve().parent.parent
 LOAD = "load"
@@ -67,8 +68,9 @@ async def measured(
         await load.connect(faces[user % len(faces)], user, token)
     while load.welcomes < USERS:
         await asyncio.sleep(0.05)
-    await send_at_rate(load, WARM_UP_RATE, WARM_UP_S)
     watched = {**pids, LOAD: os.getpid()}
+    await _idle(watched)
+    await send_at_rate(load, WARM_UP_RATE, WARM_UP_S)
     found = []
     for rate in rates:
         cpu_before, flushes_before = cpu_by_name(watched), at.flushes(database)
@@ -85,6 +87,17 @@ async def measured(
     for socket in load.sockets:
         socket.close()
     return found
+
+
+async def _idle(watched: Mapping[str, int]) -> None:
+    """Print what all this takes while nobody says anything."""
+    await asyncio.sleep(IDLE_S)
+    before = cpu_by_name(watched)
+    await asyncio.sleep(IDLE_S)
+    spent = {name: (cpu_s - before[name]) / IDLE_S * 1e3 for name, cpu_s in cpu_by_name(watched).items()}
+    print(
+        "idle, ms of CPU a second: " + ", ".join(f"{name} {ms:.0f}" for name, ms in spent.items()), flush=True
+    )
 
 
 def shown(title: str, ours: Sequence[Measured], names: Sequence[str], bare: Sequence[Measured]) -> None:
