@@ -170,15 +170,15 @@ def kinds(*, full: bool) -> Mapping[str, Kind]:
     away_s = KAFKA_AWAY_S if full else 5.0
     away_revoking_s = KAFKA_AWAY_S if full else 8.0
     found = [
-        *(Kind(name=f"kill-{role}", hurt=killing(role), full=50, small=2) for role in KILLED),
+        *(Kind(name=f"kill-{role}", hurt=killing(role), full=50, small=1) for role in KILLED),
         Kind(name="ack-cut-client", hurt=cutting.cut_client, full=250, small=25, sends_each=cutting.SENDS),
         Kind(name="ack-cut-owner", hurt=cutting.cut_owner, full=250, small=25, sends_each=cutting.SENDS),
         Kind(name="mongodb-kill-primary", hurt=kill_primary, full=30, small=1),
         Kind(name="mongodb-step-down", hurt=step_down, full=20, small=1),
         Kind(name="mongodb-stop-primary", hurt=stop_primary, full=20, small=1),
         Kind(name="mongodb-kill-all", hurt=kill_mongodb, full=10, small=1),
-        Kind(name="redis-flushall", hurt=empty_redis, full=20, small=2),
-        Kind(name="redis-kill", hurt=kill_redis, full=20, small=2),
+        Kind(name="redis-flushall", hurt=empty_redis, full=20, small=1),
+        Kind(name="redis-kill", hurt=kill_redis, full=20, small=1),
         Kind(name="redis-slow", hurt=slow_redis, full=10, small=1),
         Kind(name="redis-emptied-quiet", hurt=scenarios.empty_redis_in_quiet, full=3, small=1),
         Kind(name="kafka-kill-leader", hurt=kill_leader, full=20, small=1, hurts_kafka=True),

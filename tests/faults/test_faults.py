@@ -13,7 +13,7 @@ from tests.faults.stage import open_stage
 
 _log = logging.getLogger(__name__)
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.services, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.services, pytest.mark.timeout(1_200)]
 
 
 async def test_a_cluster_keeps_its_word_whatever_is_done_to_it(tmp_path: Path) -> None:
