@@ -71,16 +71,18 @@ async def measured(
     watched = {**pids, LOAD: os.getpid()}
     await _idle(watched)
     await send_at_rate(load, WARM_UP_RATE, WARM_UP_S)
+    _tell_missing(load, len(load.sent_at) - load.first)
     found = []
     for rate in rates:
         cpu_before, flushes_before = cpu_by_name(watched), at.flushes(database)
         took_s = await send_at_rate(load, rate, seconds)
         cpu_after, flushes = cpu_by_name(watched), at.flushes(database) - flushes_before
         count = len(load.sent_at) - load.first
+        _tell_missing(load, count)
         cpu_us = {name: (spent - cpu_before[name]) / count * 1e6 for name, spent in cpu_after.items()}
         found.append(
             Measured(
-                rate, count / took_s, len(load.errors), sorted(load.ack_s), sorted(load.latencies_s), cpu_us,
+                rate, load.delivered / took_s, len(load.errors), sorted(load.ack_s), sorted(load.latencies_s), cpu_us,
                 flushes, count, took_s,
             )
         )  # fmt: skip
@@ -98,6 +100,17 @@ async def _idle(watched: Mapping[str, int]) -> None:
     print(
         "idle, ms of CPU a second: " + ", ".join(f"{name} {ms:.0f}" for name, ms in spent.items()), flush=True
     )
+
+
+def _tell_missing(load: Load, count: int) -> None:
+    """Say so when not everything was done: the figures of such a rate are not to be trusted."""
+    if load.delivered < count:
+        first = load.errors[0].decode() if load.errors else "nothing was refused"
+        print(
+            f"NOT ALL DONE: of {count} messages {load.acks} were acknowledged, {len(load.latencies_s)} came to their peers,"
+            f" {load.own} back to their senders, {len(load.errors)} were refused: {first}",
+            flush=True,
+        )
 
 
 def shown(title: str, ours: Sequence[Measured], names: Sequence[str], bare: Sequence[Measured]) -> None:
