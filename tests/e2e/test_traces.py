@@ -28,19 +28,24 @@ def telemetry(collecting: Collector, ratio: float = 1.0) -> dict[str, str]:
     }
 
 
-async def sent_under_a_trace(url: str) -> str:
-    """A message from ann to herself over REST, in the trace of a caller; the token she had."""
+async def sent_under_a_trace(url: str) -> Line:
+    """A message of ann's over REST, in the trace of a caller, and the socket that it came to."""
     async with RestClient(url) as rest:
         await rest.create_user("ann", PASSWORD)
         token = str((await rest.log_in("ann", PASSWORD, "d1")).access_token)
         ann = rest.as_user(token)
         group = (await ann.create_group("room")).conversation_id
+    line = Line(None)
+    await line.connect(url.replace("http", "ws", 1) + "/v1/ws")
+    line.say("hello", token=token, have={})
+    await line.next("events", complete=True)
     headers = {"authorization": f"Bearer {token}", "traceparent": f"00-{TRACE}-{CALLER}-01"}
     message = {"client_msg_id": "k", "content": {"kind": "text", "text": "x"}}
     async with httpx.AsyncClient(base_url=url, headers=headers) as http:
         answer = await http.post(f"/v1/conversations/{group}/messages", json=message)
         assert answer.status_code == 201, answer.text
-    return token
+    await line.next("event", conversation_id=str(group), seq=answer.json()["data"]["seq"])
+    return line
 
 
 def named(spans: list[SeenSpan]) -> dict[str, SeenSpan]:
@@ -55,11 +60,7 @@ async def test_a_server_in_one_process_tells_the_way_of_a_message(tmp_path: Path
         server = ServerProcess(tmp_path / "data", environment=telemetry(collecting))
         await server.start()
         try:
-            token = await sent_under_a_trace(server.url)
-            line = Line(None)
-            await line.connect(server.socket_url)
-            line.say("hello", token=token)
-            await line.next("welcome")
+            line = await sent_under_a_trace(server.url)
             await line.ask("send", to="ann", client_msg_id="k2", content={"kind": "text", "text": "x"})
             line.close()
         finally:

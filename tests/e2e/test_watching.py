@@ -66,7 +66,8 @@ async def test_every_role_is_probed_measured_and_traced(place: Place, tmp_path: 
         cluster = await stack.enter_async_context(running(place, tmp_path, NODES, more))
         http = await stack.enter_async_context(httpx.AsyncClient())
         urls = await _metrics_urls(cluster)
-        await sent_under_a_trace(cluster["gateway-1"].url)
+        line = await sent_under_a_trace(cluster["gateway-1"].url)
+        line.close()
         # Ready once they are caught up; nothing is failing here, so that is soon.
         for url in urls.values():
             assert (await http.get(f"{url}/livez")).json()["data"] == {"status": "ok"}
