@@ -91,6 +91,10 @@ class RedisPresence:
         self._told: dict[User, bool] = {}
         self._tasks = TaskOwner("presence", 3)
         self._away = False
+        self._missed = False
+        """Redis was away: bells were not heard, and leases may be gone."""
+        self._tell_again = False
+        """The next look tells of everybody, changed or not."""
         self.listening = asyncio.Event()
         """Set while the bells of other gateways are heard."""
         self.changed: Callable[[str, str], None] = nobody_hears
@@ -176,7 +180,7 @@ class RedisPresence:
             self._pending.clear()
             try:
                 await self._tell(users)
-                self._away = False
+                self._back()
             except FastStoreUnavailableError as error:
                 self._failed(error)
                 for user in users:
@@ -191,17 +195,32 @@ class RedisPresence:
             try:
                 await self._set(self._live.users())
                 await self._look_at(list(self._watched()))
-                self._away = False
+                self._back()
             except FastStoreUnavailableError as error:
                 self._failed(error)
 
     async def _look_at(self, users: Sequence[User]) -> None:
         answers = await self._store.run(_GET, [(self._keys(user), ()) for user in users])
         told, self._told = self._told, {}
+        again, self._tell_again = self._tell_again, False
         for user, (_, live) in zip(users, answers, strict=True):
             self._told[user] = bool(live)
-            if told.get(user, bool(live)) is not bool(live):
+            if again or told.get(user, bool(live)) is not bool(live):
                 self.changed(*user)
+
+    def _back(self) -> None:
+        """Redis answers. If it was away, the leases here are set again, with a bell for those that were gone, and whoever watches is told
+        again, now and once the other gateways have had the time to do the same.
+        """
+        self._away = False
+        if not self._missed:
+            return
+        self._missed = False
+        self._tell_again = True
+        for user in self._live.users():
+            self._change(user)
+        for user in list(self._watched()):
+            self.changed(*user)
 
     async def _listen_for_ever(self) -> None:
         while True:
@@ -209,6 +228,8 @@ class RedisPresence:
                 async with self._store.bells(CHANNEL) as bells:
                     async for text in bells:
                         self.listening.set()
+                        if self._missed:
+                            self._back()
                         if text is not None:
                             self._heard(text)
             except FastStoreUnavailableError as error:
@@ -221,6 +242,7 @@ class RedisPresence:
         self.changed(tenant, user_id)
 
     def _failed(self, error: Exception) -> None:
+        self._missed = True
         if not self._away:
             self._away = True
             _log.warning("presence is told of this gateway only: Redis is away", error=str(error))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -42,7 +41,8 @@ class Hints:
         self._numbers = InboxNumbers(desk)
         self._received: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._watchers: dict[tuple[str, str], dict[SocketSession, None]] = {}
-        self._presence_turn = asyncio.Lock()
+        self._telling: dict[tuple[str, str], bool] = {}
+        """Whose presence is being told, and whether it changed again meanwhile."""
         self._closed = False
         desk.routes.hear(self._heard)
 
@@ -145,20 +145,30 @@ class Hints:
 
     def presence_changed(self, tenant: str, user_id: str) -> None:
         """Somebody came or went: tell those who watch and may know."""
-        watchers = self._watchers.get((tenant, user_id))
-        if watchers and not self._closed:
-            self._desk.start(self._tell_presence, tenant, user_id, tuple(watchers))
+        user = (tenant, user_id)
+        if user not in self._watchers or self._closed:
+            return
+        # One after the other for each user: two changes may overtake each other on their way here, the last word is the same.
+        if user in self._telling or self._desk.start(self._tell_presence, tenant, user_id):
+            self._telling[user] = True
 
-    async def _tell_presence(self, tenant: str, user_id: str, watchers: tuple[SocketSession, ...]) -> None:
+    async def _tell_presence(self, tenant: str, user_id: str) -> None:
+        user = (tenant, user_id)
+        try:
+            while self._telling[user]:
+                self._telling[user] = False
+                await self._tell_watchers(tenant, user_id, tuple(self._watchers.get(user, ())))
+        finally:
+            del self._telling[user]
+
+    async def _tell_watchers(self, tenant: str, user_id: str, watchers: tuple[SocketSession, ...]) -> None:
         await self._desk.views.caught_up(self._desk.head_positions())
         askers = dict.fromkeys(session.user[1] for session in watchers)
         visible = frozenset(await self._desk.views.sight.visible(tenant, user_id, tuple(askers)))
-        # As it stands now, one after the other: two changes may overtake each other on their way here, the last word is the same.
-        async with self._presence_turn:
-            (frame,) = await self._presence_frames(tenant, [user_id])
-            for session in watchers:
-                if session.user[1] in visible and user_id in session.presence_users:
-                    session.hint(frame)
+        (frame,) = await self._presence_frames(tenant, [user_id])
+        for session in watchers:
+            if session.user[1] in visible and user_id in session.presence_users:
+                session.hint(frame)
 
     async def _presence_frames(self, tenant: str, user_ids: Sequence[str]) -> list[bytes]:
         rows = await self._desk.presence.of(tenant, user_ids)

@@ -157,3 +157,21 @@ async def test_while_redis_is_away_one_sees_who_is_here(own_redis: RedisServers)
         own_redis.nodes[0].restart()
         async with Gateway(own_redis.address, "t:", "g2") as two:
             await row_of(two, "ann", lambda row: row.online)
+
+
+@pytest.mark.services
+async def test_after_redis_was_away_whoever_watches_is_told_again(own_redis: RedisServers) -> None:
+    here = Gateway(own_redis.address, "t:", "g1", renew_s=0.05)
+    there = Gateway(own_redis.address, "t:", "g2", renew_s=0.05)
+    async with here as one, there as two:
+        await one.listening.wait()
+        here.watched = [("default", "bob")]
+        ear = Ear(one)
+        two.came("default", "bob", "web")
+        await ear.hears("bob")
+        own_redis.nodes[0].kill()
+        await row_of(one, "bob", lambda row: not row.online)
+        ear.heard.clear()
+        own_redis.nodes[0].restart()
+        await ear.hears("bob")
+        await row_of(one, "bob", lambda row: row.online)
