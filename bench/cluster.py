@@ -108,7 +108,8 @@ def _tell_missing(load: Load, count: int) -> None:
         first = load.errors[0].decode() if load.errors else "nothing was refused"
         print(
             f"NOT ALL DONE: of {count} messages {load.acks} were acknowledged, {len(load.latencies_s)} came to their peers,"
-            f" {load.own} back to their senders, {len(load.errors)} were refused: {first}",
+            f" {load.own} back to their senders, {len(load.errors)} were refused: {first};"
+            f" {len(load.closed)} sockets were hung up on: {load.closed[:1]}",
             flush=True,
         )
 

@@ -35,13 +35,22 @@ class Load:
         self.ack_s: list[float] = []
         self.own = 0
         self.errors: list[bytes] = []
+        self.closed: list[str] = []
+        """Why sockets were hung up on; they are not opened again."""
         self.welcomes = 0
         self.complete = asyncio.Event()
         self.first = 0
 
     async def connect(self, running: Server, user: int, token: str) -> None:
         """Open and greet."""
-        self.sockets.append(await greeted(running, token, lambda text: self._received(user, text)))
+        self.sockets.append(
+            await greeted(
+                running,
+                token,
+                lambda text: self._received(user, text),
+                lambda code, reason: self.closed.append(f"{code} {reason}"),
+            )
+        )
 
     def _received(self, user: int, text: bytes) -> None:
         if text.startswith(b'{"op":"ack"'):

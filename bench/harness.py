@@ -186,10 +186,15 @@ async def tokens(running: Server, user_ids: Sequence[str]) -> list[str]:
         return found
 
 
-async def greeted(running: Server, token: str, on_text: Callable[[bytes], None]) -> WebSocket:
+async def greeted(
+    running: Server,
+    token: str,
+    on_text: Callable[[bytes], None],
+    on_close: Callable[[int, str], None] = lambda code, reason: None,
+) -> WebSocket:
     """A socket that has said hello; its welcome is among what `on_text` hears."""
     url = running.url.replace("http", "ws", 1) + "/v1/ws"
-    socket = await open_websocket(url, on_text, lambda code, reason: None)
+    socket = await open_websocket(url, on_text, on_close)
     socket.send_text(json.dumps({"op": "hello", "token": token}).encode())
     return socket
 
