@@ -63,6 +63,10 @@ class Load:
             self.welcomes += 1
         elif text.startswith(b'{"op":"error"'):
             self.errors.append(text)
+        self.look()
+
+    def look(self) -> None:
+        """Set `complete` if everything that was sent is back."""
         # What was refused comes to nobody.
         sent = len(self.sent_at) - self.first - len(self.errors)
         if self.acks >= sent and len(self.latencies_s) >= sent and self.own >= sent:
@@ -112,6 +116,8 @@ async def send_at_rate(load: Load, rate: int, seconds: float) -> float:
             load.send(load.first + number)
             number += 1
         await asyncio.sleep(TICK_S)
+    load.complete.clear()  # It may have been complete in between.
+    load.look()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(WAIT_S):
             await load.complete.wait()
