@@ -23,6 +23,8 @@ TOUCHED_MAX = 4_096
 BYTES_MAX = 256 * 1024 * 1024
 """What all documents of all shards may hold together, as far as we count: their fields and `OVERHEAD_BYTES` for each."""
 OVERHEAD_BYTES = 64
+HEAD_FIELD = "c"
+"""The small field of what a document is about: its own row."""
 KNOWN_ABSENT = b""
 """A member's field of which is known that there is no row."""
 
@@ -85,6 +87,7 @@ class Ask(msgspec.Struct, frozen=True, gc=False):
     first: int = 1
     last: int = -1
     small: bool = True
+    """Whether all small fields; else only the one called `HEAD_FIELD`."""
 
 
 class Held(msgspec.Struct, gc=False):

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from domain.streams import shard_of
-from projections.fast import Change
+from projections.fast import HEAD_FIELD, Change
 from projections.personal import ME_EVENTS, ME_HEADS, PERSONAL
 from projections.store import Row, TableChanges, UnitOfWork, ViewStore
 from projections.tables import (
@@ -28,8 +28,7 @@ from projections.tables import (
 
 VIEWS = ("timeline", "inbox")
 """What is copied."""
-HEAD = "c"
-"""The small field of a conversation's or a user's own row."""
+HEAD = HEAD_FIELD
 
 pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode

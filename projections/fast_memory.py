@@ -13,6 +13,7 @@ from projections.fast import (
     BYTES_MAX,
     EVENTS_KEPT,
     FIELDS_MAX,
+    HEAD_FIELD,
     MEMBERS_MAX,
     TOUCHED_MAX,
     Ask,
@@ -177,7 +178,9 @@ class FastMemory:
             position=shard.position,
             floor=document.floor,
             high=high,
-            small=dict(document.small) if ask.small else {},
+            small={
+                field: value for field, value in document.small.items() if ask.small or field == HEAD_FIELD
+            },
             members=dict(members),
             events={seq: row for seq, row in document.events.items() if seq in wanted},
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from projections.fast import KNOWN_ABSENT, Held
+from projections.fast import KNOWN_ABSENT, Ask, Held
 from projections.fast_documents import (
     HEAD,
     MEMBER_FIELDS,
@@ -42,15 +42,20 @@ class NotHeldError(Exception):
 class Document:
     """What was fetched of one document; rows are decoded when they are asked for."""
 
-    def __init__(self, shard: int, held: Held, asked: Sequence[str] | None) -> None:
-        self.shard = shard
+    def __init__(self, held: Held, ask: Ask) -> None:
+        asked = ask.members
+        self.shard = ask.shard
         self.held = held
+        self.whole = ask.small
+        """Whether all small fields were asked for."""
         self.asked = None if asked is None else set(asked)
         """The fields of members that were asked for; None: all."""
         self._rows: dict[object, Row] = {}
 
     def small(self, field: str) -> Row | None:
         """The row of a small field; None without one."""
+        if not self.whole and field != HEAD:
+            raise NotHeldError
         return self._decoded(field, self.held.small.get(field))
 
     def member(self, field: str) -> Row | None:
@@ -106,6 +111,8 @@ class FastMoment:
             raise NotHeldError  # It moved on between two fetches.
         known.held.events.update(document.held.events)
         known.held.members.update(document.held.members)
+        if document.whole:
+            known.held.small, known.whole = document.held.small, True
         if known.asked is not None:
             known.asked = None if document.asked is None else known.asked | document.asked
 
@@ -217,6 +224,8 @@ class FastMoment:
         stream, target, emoji = prefix
         document = self._document(str(stream))
         self._require_kept(document, target)
+        if not document.whole:
+            raise NotHeldError
         beginning = f"x{target!s}:"
         rows = [document.small(field) for field in document.held.small if field.startswith(beginning)]
         found = [row for row in rows if row is not None and row[2] == emoji and _int(row[4]) > low]
@@ -226,6 +235,8 @@ class FastMoment:
         """The numbers of small fields `<letter><number><end>` in between, ascending."""
         document = self._document(stream)
         self._require_kept(document, after + 1)
+        if not document.whole:
+            raise NotHeldError
         found = []
         for field in document.held.small:
             if field[0] == letter and field != HEAD:

@@ -35,6 +35,8 @@ ROUNDS_MAX = 4
 """Fetches for one question: each brings what the one before turned out to need."""
 CONVERSATIONS_MAX = 500
 """Of one user; who has more is answered by the view."""
+NEWEST = (-1, 0)
+"""The newest event only."""
 _NOTHING: Mapping[str, int] = {}
 
 
@@ -69,7 +71,7 @@ class FastReads:
         """The answer to a question about one conversation."""
         moment = FastMoment()
         self._fetch_conversations(moment, [want])
-        for _ in range(ROUNDS_MAX - 1):
+        for _ in range(ROUNDS_MAX):
             try:
                 return self._hit(question(moment))
             except NotHeldError as missing:
@@ -82,30 +84,30 @@ class FastReads:
 
     def many_numbers(self, asked: Sequence[tuple[str, str, str]]) -> dict[int, Numbers | None]:
         """The numbers of (tenant, user id, conversation id), by their place in `asked`, as far as they are held."""
-        inbox = self._inboxes(asked)
-        timeline: dict[int, FastMoment] = {}
-        wants = [Want(qualified(tenant, name), qualified(tenant, user)) for tenant, user, name in asked]
-        for number, document in enumerate(self._fetched(wants)):
-            if document is not None:
-                timeline[number] = FastMoment()
-                timeline[number].add(document_of(wants[number].stream), document)
+        timeline, inbox = FastMoment(), FastMoment()
+        members: dict[str, list[str]] = {}
+        marks: dict[str, list[str]] = {}
+        for tenant, user_id, name in asked:
+            members.setdefault(qualified(tenant, name), []).append(qualified(tenant, user_id))
+            marks.setdefault(inbox_stream(tenant, user_id), []).append(personal_field(name))
+        self._add_inboxes(inbox, marks)
+        self._add_groups(timeline, members)
         answers: dict[int, Numbers | None] = {}
         for _ in range(2):
-            missing: dict[int, Want] = {}
-            for number, moment in timeline.items():
-                if number in answers or number not in inbox:
-                    continue
-                try:
-                    access = access_of(moment, *asked[number])
-                    answers[number] = None if access is None else numbers_of(moment, inbox[number], access)
-                except NotHeldError as error:
-                    if error.member:
-                        self._fills.conversation(wants[number].stream, wants[number].member)
-                    elif error.seq is not None:
-                        missing[number] = _only(wants[number], error.seq)
-            if not missing:
+            bases: dict[tuple[str, int], None] = {}
+            for number, entry in enumerate(asked):
+                if number not in answers:
+                    try:
+                        access = access_of(timeline, *entry)
+                        answers[number] = None if access is None else numbers_of(timeline, inbox, access)
+                    except NotHeldError as missing:
+                        if missing.seq is not None:
+                            bases[missing.stream, missing.seq] = None
+                        elif missing.member:
+                            self._fills.conversation(qualified(entry[0], entry[2]), qualified(*entry[:2]))
+            if not bases:
                 break
-            self._add_missing(timeline, missing)
+            self._add_bases(timeline, list(bases))
         self.counters.hits += len(answers)
         self.counters.absent += len(asked) - len(answers)
         return answers
@@ -188,30 +190,59 @@ class FastReads:
             shard = self._shard(want.stream)
             needed = max(positions.get(shard, 0), want.position)
             members = member_field(want.member), own_field(want.member)
-            asks.append(Ask(shard, needed, document_of(want.stream), members, want.first, want.last))
+            name = document_of(want.stream)
+            asks.append(Ask(shard, needed, name, members, want.first, want.last, want.small))
         documents: list[Document | None] = []
         for want, ask, held in zip(wants, asks, self._fetch(place, asks), strict=True):
             if held is Miss.ABSENT:
                 self._fills.conversation(want.stream, want.member)
-            documents.append(None if isinstance(held, Miss) else Document(ask.shard, held, ask.members))
+            documents.append(None if isinstance(held, Miss) else Document(held, ask))
         return documents
 
-    def _inboxes(self, asked: Sequence[tuple[str, str, str]]) -> dict[int, FastMoment]:
-        """The own streams, by the place in `asked`, each with what concerns that conversation."""
+    def _add_inboxes(self, moment: FastMoment, marks: Mapping[str, Sequence[str]]) -> None:
+        """Users' own streams, each with these fields."""
         place, positions = self._standing("inbox")
         asks = []
-        for tenant, user_id, name in asked:
-            stream = inbox_stream(tenant, user_id)
+        for stream, fields in marks.items():
             shard = self._shard(stream)
-            asks.append(Ask(shard, positions.get(shard, 0), document_of(stream), (personal_field(name),)))
-        found: dict[int, FastMoment] = {}
-        for number, (ask, held) in enumerate(zip(asks, self._fetch(place, asks), strict=True)):
+            asks.append(Ask(shard, positions.get(shard, 0), document_of(stream), tuple(fields)))
+        for stream, ask, held in zip(marks, asks, self._fetch(place, asks), strict=True):
             if not isinstance(held, Miss):
-                found[number] = FastMoment()
-                found[number].add(ask.name, Document(ask.shard, held, ask.members))
+                moment.add(ask.name, Document(held, ask))
             elif held is Miss.ABSENT:
-                self._fills.inbox(inbox_stream(*asked[number][:2]))
-        return found
+                self._fills.inbox(stream)
+
+    def _add_groups(self, moment: FastMoment, members: Mapping[str, Sequence[str]]) -> None:
+        """Conversations, each with these members and its newest event."""
+        place, positions = self._standing("timeline")
+        asks = []
+        for stream, names in members.items():
+            shard = self._shard(stream)
+            fields = (field for name in names for field in (member_field(name), own_field(name)))
+            asks.append(Ask(shard, positions.get(shard, 0), document_of(stream), tuple(fields), *NEWEST))
+        for stream, ask, held in zip(members, asks, self._fetch(place, asks), strict=True):
+            if not isinstance(held, Miss):
+                moment.add(ask.name, Document(held, ask))
+            elif held is Miss.ABSENT:
+                for name in members[stream]:
+                    self._fills.conversation(stream, name)
+
+    def _add_bases(self, moment: FastMoment, bases: Sequence[tuple[str, int]]) -> None:
+        """Events that numbers are counted from."""
+        place, positions = self._standing("timeline")
+        asks = []
+        for stream, seq in bases:
+            shard = self._shard(stream)
+            name = document_of(stream)
+            asks.append(Ask(shard, positions.get(shard, 0), name, (), seq, seq, small=False))
+        for ask, held in zip(asks, self._fetch(place, asks), strict=True):
+            try:
+                if isinstance(held, Miss):
+                    raise NotHeldError
+                if ask.name in moment.documents:
+                    moment.add(ask.name, Document(held, ask))
+            except NotHeldError:  # It moved on meanwhile.
+                moment.documents.pop(ask.name, None)
 
     def _fetch_inbox(self, moment: FastMoment, stream: str, events: tuple[int, int]) -> None:
         place, positions = self._standing("inbox")
@@ -222,7 +253,7 @@ class FastReads:
             if held is Miss.ABSENT:
                 self._fills.inbox(stream)
             raise NotHeldError
-        moment.add(ask.name, Document(shard, held, None))
+        moment.add(ask.name, Document(held, ask))
 
     def _fetch_list(self, moment: FastMoment, member: str) -> None:
         place, positions = self._standing("timeline")
@@ -235,16 +266,6 @@ class FastReads:
         if len(held) < len(lists):
             raise NotHeldError
         moment.list_all(member, held)
-
-    def _add_missing(self, timeline: dict[int, FastMoment], missing: Mapping[int, Want]) -> None:
-        fetched = self._fetched(list(missing.values()))
-        for (number, want), document in zip(missing.items(), fetched, strict=True):
-            try:
-                if document is None:
-                    raise NotHeldError
-                timeline[number].add(document_of(want.stream), document)
-            except NotHeldError:
-                del timeline[number]
 
     def _fetch(self, place: str, asks: Sequence[Ask]) -> list[Held | Miss]:
         """Raises NotHeldError when the fast views are away."""
@@ -267,7 +288,7 @@ class FastReads:
 
 
 def _only(want: Want, seq: int) -> Want:
-    return msgspec.structs.replace(want, first=seq, last=seq)
+    return msgspec.structs.replace(want, first=seq, last=seq, small=False)
 
 
 def _range(have: int | None, recent: int) -> tuple[int, int]:

@@ -22,6 +22,8 @@ class Want(msgspec.Struct, frozen=True, gc=False):
     first: int = -1
     last: int = 0
     position: int = 0
+    small: bool = True
+    """Whether what became of messages and who was mentioned is wanted; not for who may see what."""
 
 
 def want_of(access: Access, walk: Walk, limit: int) -> Want | None:

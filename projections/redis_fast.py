@@ -18,6 +18,7 @@ from projections.fast import (
     BYTES_MAX,
     EVENTS_KEPT,
     FIELDS_MAX,
+    HEAD_FIELD,
     MEMBERS_MAX,
     OVERHEAD_BYTES,
     TOUCHED_MAX,
@@ -196,7 +197,7 @@ bytes]` as MessagePack, and the fields, as for changes. Whether it is there now.
 
 _FETCH = Script(
     _COMMON
-    + """
+    + f"""
 local known = redis.call('HMGET', K, 'position', 'epoch')
 local position = tonumber(known[1] or -1)
 if position < tonumber(ARGV[1]) then return 'b' end
@@ -215,7 +216,7 @@ local first, last = tonumber(ARGV[4]), tonumber(ARGV[5])
 if first < 0 then first = high + first + 1 end
 if last == 0 or last > high then last = high end
 first = math.max(first, floor)
-local seqs = {high}
+local seqs = {{high}}
 for seq = first, last do seqs[#seqs + 1] = seq end
 local events = redis.call('HMGET', E, unpack(seqs))
 local members
@@ -224,9 +225,16 @@ if ARGV[7] == '*' then
 elseif #ARGV > 6 then
   members = redis.call('HMGET', M, unpack(ARGV, 7))
 else
-  members = {}
+  members = {{}}
 end
-return {position, floor, high, ARGV[6] == '1' and redis.call('HGETALL', D) or {}, members, first, events}
+local small
+if ARGV[6] == '1' then
+  small = redis.call('HGETALL', D)
+else
+  local head = redis.call('HGET', D, '{HEAD_FIELD}')
+  small = head and {{'{HEAD_FIELD}', head}} or {{}}
+end
+return {{position, floor, high, small, members, first, events}}
 """
 )
 """ARGV the position needed, name, the time in ms, first and last event, whether small fields, then fields of members or `*`. `a`: not

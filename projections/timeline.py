@@ -94,7 +94,7 @@ class Timeline(Reader):
         def answer(snapshot: Snapshot) -> Access | None:
             return access_of(snapshot, tenant, user_id, conversation_id)
 
-        want = Want(qualified(tenant, conversation_id), qualified(tenant, user_id))
+        want = Want(qualified(tenant, conversation_id), qualified(tenant, user_id), small=False)
         return await self._read(answer, lambda fast: fast.of_conversation(want, answer))
 
     async def user_conversations(self, tenant: str, user_id: str) -> dict[str, Access]:
@@ -272,7 +272,7 @@ class Timeline(Reader):
             access = access_of(snapshot, tenant, user_id, conversation_id)
             return access, 0 if access is None else own_message(snapshot, access)
 
-        want = Want(qualified(tenant, conversation_id), qualified(tenant, user_id))
+        want = Want(qualified(tenant, conversation_id), qualified(tenant, user_id), small=False)
         access, own = await self._read(answer, lambda fast: fast.of_conversation(want, answer))
         if access is None:
             raise Problem("not_found", "no such conversation")

@@ -97,9 +97,8 @@ def test_a_document_is_what_was_offered_and_what_was_told_since(rows: FastRows) 
 def test_only_what_is_asked_for_comes(rows: FastRows) -> None:
     begin(rows)
     events = {seq: b"%d" % seq for seq in range(3, 7)}
-    rows.offer(
-        VIEW, [offer(5, small={"c": b"row"}, members={"ma": b"a", "mb": b"b"}, events=events, floor=3)]
-    )
+    small = {"c": b"row", "s4": b"state"}
+    rows.offer(VIEW, [offer(5, small=small, members={"ma": b"a", "mb": b"b"}, events=events, floor=3)])
     asks = [
         Ask(0, 5, "cg_1", ("mb", "mc"), -2, 0),
         Ask(0, 5, "cg_1", (), 1, 4, small=False),
@@ -107,9 +106,9 @@ def test_only_what_is_asked_for_comes(rows: FastRows) -> None:
         Ask(0, 5, "cg_1", (), 7, 0),
     ]
     newest, range_, head, nothing = rows.fetch(VIEW, asks)
-    assert newest == Held(5, 3, 6, {"c": b"row"}, {"mb": b"b"}, {5: b"5", 6: b"6"})
-    assert range_ == Held(5, 3, 6, {}, {}, {3: b"3", 4: b"4", 6: b"6"})
-    assert head == nothing == Held(5, 3, 6, {"c": b"row"}, {}, {6: b"6"})
+    assert newest == Held(5, 3, 6, small, {"mb": b"b"}, {5: b"5", 6: b"6"})
+    assert range_ == Held(5, 3, 6, {"c": b"row"}, {}, {3: b"3", 4: b"4", 6: b"6"})
+    assert head == nothing == Held(5, 3, 6, small, {}, {6: b"6"})
 
 
 def test_a_span_that_does_not_follow_begins_anew(rows: FastRows) -> None:
