@@ -34,6 +34,7 @@ from projections.views import READ_MODELS
 
 BATCHES = (1_000, 5_000)
 ROUNDS = 3
+TIMELINE_GOAL, HEADS_GOAL = 30_000, 10_000
 USERS = 500
 SHARDS = 8
 DATABASE = "bench"
@@ -183,14 +184,17 @@ def best(measure: Callable[..., Cost], *arguments: Any) -> Cost:
     return Cost(*map(min, zip(*(measure(*arguments) for _ in range(ROUNDS)), strict=True)))
 
 
-def line(what: str, size: int, count: int, ours: Cost, reference: Cost) -> None:
-    """Print one row of the table."""
+def line(what: str, size: int, count: int, ours: Cost, reference: Cost, goal: int | None = None) -> None:
+    """Print one row of the table; `goal` in events a second."""
 
     def shown(cost: Cost) -> str:
         client, server = (seconds / count * 1e6 for seconds in cost[1:])
         return f"{count / cost.wall:7,.0f}/s (CPU {client:4.1f} + server {server:4.1f} us)"
 
-    print(f"{what:26} {size:6,}  {shown(ours)}  {shown(reference)}  {ours.wall / reference.wall:5.2f}")
+    verdict = "" if goal is None else f">= {goal:,}/s: {'reached' if count / ours.wall >= goal else 'missed'}"
+    print(
+        f"{what:26} {size:6,}  {shown(ours)}  {shown(reference)}  {ours.wall / reference.wall:5.2f}  {verdict}"
+    )
 
 
 def timeline_inserts(bench: Bench, events: int) -> None:
@@ -201,7 +205,7 @@ def timeline_inserts(bench: Bench, events: int) -> None:
         ours = best(bench.ours, "timeline", warm, commits, size)
         documents = bench.documents(timeline.SCHEMA, "events")[-events:]
         reference = best(bench.insert, documents, size)
-        line("timeline, messages inserted", size, events, ours, reference)
+        line("timeline, messages inserted", size, events, ours, reference, goal=TIMELINE_GOAL)
 
 
 def head_updates(bench: Bench, events: int) -> None:
@@ -212,7 +216,7 @@ def head_updates(bench: Bench, events: int) -> None:
         ours = best(bench.heads, commits, size)
         documents = bench.documents(HEADS, "heads")
         reference = best(bench.replace, documents, events // size)
-        line("heads, messages folded", size, events, ours, reference)
+        line("heads, messages folded", size, events, ours, reference, goal=HEADS_GOAL)
 
 
 def marks_folded(bench: Bench, events: int) -> None:
