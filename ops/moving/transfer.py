@@ -77,7 +77,7 @@ class Source(Protocol):
         ...
 
     async def close_for_writing(self, place: str) -> None:
-        """Nobody writes the log here from now on; what was written before can be read when it returns. Durable."""
+        """Nobody writes the log here from now on; what was written before can be read when it returns. Durable, and may be repeated."""
         ...
 
     async def open_for_writing(self) -> None:
@@ -152,8 +152,8 @@ class Move:
             # Before anything is closed, so that what could go wrong goes wrong while the source can still be served.
             await self._copy()
             await self._verify()
-            if source.moved_to is None:
-                await source.close_for_writing(target.place)
+            # Also if it says that it is closed: whoever closed it may have been killed before it was.
+            await source.close_for_writing(target.place)
             self._report(Stage.CLOSED, 0, 0)
             # A process that nobody saw may have written in the meantime; from now on the store refuses it.
             await self._copy()

@@ -48,10 +48,8 @@ class Wanderer:
             tokens = await rest.refresh(self.refresh_token)
             self.refresh_token = tokens.refresh_token
             await rest.log_in("bob", PASSWORD, "d1")
-        line = Line(None)
-        await line.connect(server.socket_url)
         head = self.seen[-1] if self.seen else 0
-        line.say("hello", token=tokens.access_token, have={self.room: head} if head else {})
+        line = await welcome(server, token=tokens.access_token, have={self.room: head} if head else {})
         pages = await line.next("events", complete=True)
         if head:
             # It knows the cursor of the place before, and has nothing to add.
@@ -63,12 +61,27 @@ class Wanderer:
         line.close()
 
 
-def minutebook(environment: Mapping[str, str], *words: str) -> Any:
-    """A command by itself; what it prints as JSON."""
+async def welcome(server: ServerProcess, **hello: Any) -> Line:
+    """A socket that was told everything; it comes again as long as the views are being made anew."""
+    while True:
+        line = Line(None)
+        await line.connect(server.socket_url)
+        line.say("hello", **hello)
+        await line.until(lambda line=line: line.close_code or line.of("events", complete=True))  # type: ignore[misc]
+        if line.close_code is None:
+            return line
+        assert line.close_code == 1012, line.close_reason
+
+
+def run(environment: Mapping[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    """A command by itself."""
     program = str(Path(sys.executable).with_name("minutebook"))
-    done = subprocess.run(
-        [program, *words, "--json"], env={**environment}, capture_output=True, text=True, check=False
-    )
+    return subprocess.run([program, *words], env={**environment}, capture_output=True, text=True, check=False)
+
+
+def minutebook(environment: Mapping[str, str], *words: str) -> Any:
+    """What a command prints as JSON."""
+    done = run(environment, *words, "--json")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -100,6 +113,11 @@ async def test_a_conversation_goes_on_in_a_cluster_and_back(
     )
     async with running(tmp_path / "node", cluster) as server:
         await ann.talk(server, "in a cluster")
+        early = await asyncio.to_thread(
+            run, cluster, "move", "--from", "cluster", "--to", str(tmp_path / "back")
+        )
+        assert early.returncode == 2
+        assert "stop all of its roles" in early.stderr
     compared = await asyncio.to_thread(minutebook, cluster, "audit", "compare")
     assert compared["same"]
     assert compared["positions"] > there["commits"]
