@@ -20,7 +20,7 @@ SENDS = 25
 """At a time, all under way when the answers are held."""
 SEEN_S_MAX = 60.0
 ANSWER_S_MAX = 60.0
-ATTEMPTS_MAX = 20
+ATTEMPTS_MAX = 120
 HELLO_AGAIN_S = 0.5
 
 
