@@ -1,6 +1,6 @@
 """Hot reads from Redis beside the same reads from MongoDB, and what telling Redis costs a projector.
 
-`python -m bench.fast_views [--rounds N] [--events N]`. Starts a MongoDB replica set of one and a Redis. The same code asks both, one
+`python -m bench.fast_views [--rounds N] [--events N]` (0: not these). Starts a MongoDB replica set of one and a Redis. The same code asks both, one
 question after the other: p50 on the wall, CPU of this process and of the server. A group has 200 members and 600 messages, every tenth
 with a reaction, an edit or a recall; a user is in 100 conversations and 20 events behind in each. The projector takes messages of 500 pairs
 in batches, with Redis told of nobody's documents, and of everybody's.
@@ -23,16 +23,11 @@ import msgspec
 from pymongo import MongoClient
 from redis import Redis
 
+from bench.fast_chats import GROUP, LOG, MEMBERS, MESSAGES, SHARDS, chats
 from bench.rebuild import CODEC, History
 from docker.local.mongodb import MongoReplicaSet
 from docker.local.redis import RedisServers
-from domain.event import Event
-from domain.group import GroupCreated, MemberAdded
-from domain.inbox import ReadMarked
-from domain.streams import shard_of
-from domain.talk import MessageEdited, MessagePosted, MessageRecalled, ReactionAdded
-from eventlog.codec import frame_of, recorded
-from eventlog.record import Commit, Committed, Draft, Head
+from eventlog.record import Commit, Committed
 from projections.directory import Directory
 from projections.fast_documents import place_of
 from projections.fast_filling import FastFills
@@ -48,15 +43,8 @@ from projections.store import ViewStore
 from projections.timeline import Timeline
 from projections.views import READ_MODELS
 
-SHARDS = 8
-LOG = "bench"
 TENANT = "default"
-GROUP = "g_group"
-MEMBERS = 200
-MESSAGES = 600
-CONVERSATIONS = 100
-BEHIND = 20
-BATCHES = (100, 1_000, 5_000)
+BATCHES = (100, 2_000)
 WARM_ROUNDS = 4
 FILLED_S = 120.0
 
@@ -68,106 +56,6 @@ class Cost(NamedTuple):
     client: float
     mongodb: float
     redis: float
-
-
-class Chats:
-    """Commits of streams by hand."""
-
-    def __init__(self) -> None:
-        self.commits: list[Committed] = []
-        self._heads: dict[int, Head] = {}
-        self._versions: dict[str, int] = {}
-        self._ordinals: dict[str, int] = {}
-        self._at = 1_700_000_000_000
-
-    def group(self, stream: str, members: Sequence[str]) -> None:
-        """A group whose first member owns it."""
-        owner = members[0]
-        created = GroupCreated(
-            actor=owner,
-            at=self._at,
-            name=stream,
-            join="closed",
-            max_members=500,
-            history_visible=True,
-            members_may_add=False,
-            owner=owner,
-        )
-        joined = (
-            MemberAdded(actor=owner, at=self._at, user_id=user, role="member", via="created")
-            for user in members[1:]
-        )
-        self.made(stream, created, *joined)
-
-    def say(self, stream: str, actor: str) -> int:
-        """A message of 100 characters; its seq."""
-        ordinal = self._ordinals[stream] = self._ordinals.get(stream, 0) + 1
-        content = msgspec.Raw(msgspec.json.encode({"kind": "text", "text": "word " * 20}))
-        return self.made(
-            stream,
-            MessagePosted(
-                actor=actor,
-                at=self._at,
-                message_id=f"{stream}-{ordinal}",
-                ordinal=ordinal,
-                client_msg_id=f"c{ordinal}",
-                content=content,
-            ),
-        )
-
-    def touch(self, stream: str, actor: str, seq: int, kind: int) -> None:
-        """A reaction, an edit or a recall."""
-        content = msgspec.Raw(msgspec.json.encode({"kind": "text", "text": "edited"}))
-        events: tuple[Event, ...] = (
-            ReactionAdded(actor=actor, at=self._at, target=seq, emoji="+"),
-            MessageEdited(actor=actor, at=self._at, target=seq, content=content),
-            MessageRecalled(actor=actor, at=self._at, target=seq),
-        )
-        self.made(stream, events[kind % len(events)])
-
-    def made(self, stream: str, *events: Event) -> int:
-        """One commit; the seq of its last event."""
-        self._at += 1_000
-        first = self._versions.get(stream, 0)
-        seqs = [first + number for number in range(1, len(events) + 1)]
-        shard = shard_of(stream, SHARDS)
-        draft = Draft(
-            stream=stream,
-            first_version=first + 1,
-            key=len(self.commits).to_bytes(16),
-            payload_digest=bytes(16),
-            at=self._at,
-            events=events,
-            seqs=seqs,
-            events_json=CODEC.encode_events(events, seqs),
-        )
-        commit = frame_of(draft, LOG, shard, 1, self._heads.get(shard, Head()))
-        self._heads[shard] = commit.head
-        self._versions[stream] = first + len(events)
-        self.commits.append(recorded(commit, events, seqs))
-        return seqs[-1]
-
-
-def chats() -> tuple[Chats, Mapping[str, int]]:
-    """What is asked about, and how far user0 has come everywhere."""
-    made = Chats()
-    members = [f"user{number}" for number in range(MEMBERS)]
-    made.group(GROUP, members)
-    seq = 0
-    for number in range(MESSAGES):
-        seq = made.say(GROUP, members[number % MEMBERS])
-        if number % 10 == 0:
-            made.touch(GROUP, members[(number + 1) % MEMBERS], seq, number // 10)
-    for user in members:
-        made.made(f"inbox:{user}", ReadMarked(actor=user, at=0, conversation_id=GROUP, read_seq=seq - BEHIND))
-    have = {}
-    for number in range(CONVERSATIONS):
-        name = f"g_{number:03d}"
-        made.group(name, ["user0", "user1"])
-        for _ in range(60):
-            seq = made.say(name, "user1")
-        have[name] = seq - BEHIND
-    return made, have
 
 
 class House:
@@ -393,8 +281,10 @@ def main() -> None:
         stack.callback(rows.close)
         meter = Meter(uri, redis_url)
         stack.callback(meter.close)
-        asyncio.run(_reads(database, rows, meter, options.rounds))
-        writes(database, rows, meter, options.events)
+        if options.rounds:
+            asyncio.run(_reads(database, rows, meter, options.rounds))
+        if options.events:
+            writes(database, rows, meter, options.events)
 
 
 async def _reads(database: ViewDatabase, rows: RedisFast, meter: Meter, rounds: int) -> None:
