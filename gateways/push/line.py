@@ -48,7 +48,7 @@ class PushLines(Lines):
         """The pusher that is reached."""
         self.problem: str | None = None
         """Why none is."""
-        self._broken = "broken"
+        self._broken = ""
 
     @override
     async def talk(self, receiver: Receiver) -> None:
@@ -115,6 +115,7 @@ class PushLines(Lines):
     async def _talk(self, stream: Stream, receiver: Receiver) -> None:
         """Until it breaks. Raises what broke it."""
         upstream = receiver.opened()
+        self._broken = "it has not proved for too long that it has everything"
         try:
             async with asyncio.TaskGroup() as group:
                 reader = group.create_task(self._read(stream, receiver, upstream))

@@ -31,6 +31,7 @@ SERVICE = "minutebook.push.v1.Push"
 GATEWAY = b"push gateway"
 PUSHER = b"push pusher"
 """Other names than those of the command stream, so that no proof serves for both."""
+REFUSAL_LOG_S = 1.0
 AGE_MS_MAX = 2**32 - 1
 Context = grpc.aio.ServicerContext[pb.ToPusher, pb.ToGateway]
 
@@ -58,6 +59,7 @@ class PushServer:
         self._tls = tls
         self._outboxes: dict[Outbox, None] = {}
         self._strangers = 0
+        self._refusal_logged_at = -REFUSAL_LOG_S
         self._stopping = False
         self._server: grpc.aio.Server | None = None
 
@@ -100,8 +102,7 @@ class PushServer:
         try:
             outbox = await self._greeted(context)
         except HandshakeError as error:
-            self._exchange.counters.refused += 1
-            _log.warning("gateway refused", peer=context.peer(), reason=str(error))
+            self._log_refusal(context.peer(), str(error))
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
         self._outboxes[outbox] = None
         self._exchange.enter(outbox)
@@ -117,6 +118,14 @@ class PushServer:
             outbox.end("gone")
         _log.info("gateway gone", gateway=outbox.node, reason=outbox.reason)
         await context.abort(grpc.StatusCode.UNAVAILABLE, outbox.reason or "gone")
+
+    def _log_refusal(self, peer: str, reason: str) -> None:
+        """At most one line a second: whoever knocks all the time must not fill the disk."""
+        self._exchange.counters.refused += 1
+        now = asyncio.get_running_loop().time()
+        if now - self._refusal_logged_at >= REFUSAL_LOG_S:
+            self._refusal_logged_at = now
+            _log.warning("gateway refused", peer=peer, reason=reason)
 
     async def _greeted(self, context: Context) -> Outbox:
         """Raises HandshakeError."""

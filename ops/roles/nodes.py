@@ -43,3 +43,9 @@ def check_nodes(settings: Settings) -> None:
             f"cluster.owners gives no shard to {settings.node_name}, which is to be an owner: set cluster.node to one of {known}, or"
             " give it a row"
         )
+    pushers = [row.node for row in settings.cluster.pushers]
+    if Role.PUSHER in settings.roles and settings.node_name not in pushers:
+        raise SettingsError(
+            f"cluster.pushers does not name {settings.node_name}, which is to be a pusher: gateways must know where it listens; give it"
+            ' a row, such as {"node": "pusher-1", "address": "10.0.0.5:7444"}, in the settings of every process'
+        )

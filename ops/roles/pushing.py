@@ -24,7 +24,6 @@ from ops.metrics.pushing import watch_pusher, watch_receiver, watch_record
 from ops.roles.carrying import Following
 from ops.roles.role import Role
 from ops.roles.site import Site
-from ops.settings import SettingsError
 
 
 def is_served(site: Site) -> bool:
@@ -65,7 +64,7 @@ def open_watch(site: Site, following: Following, decode: Callable[[Commit], Comm
 
 
 async def open_pusher(site: Site, following: Following, watch: RecordWatch) -> None:
-    """Route what follows, and listen for gateways. Raises SettingsError, OSError."""
+    """Route what follows, and listen for gateways. Raises OSError."""
     exchange = Exchange(following.reached)
     site.stack.callback(following.bus.follow(exchange.follow))
     server = PushServer(
@@ -78,9 +77,7 @@ async def open_pusher(site: Site, following: Following, watch: RecordWatch) -> N
     )
     site.stack.push_async_callback(server.close)
     cluster = site.settings.cluster
-    address = next((row.address for row in cluster.pushers if row.node == site.name), None)
-    if address is None:
-        raise SettingsError(f"cluster.pushers does not name {site.name}, which is to be a pusher")
+    address = next(row.address for row in cluster.pushers if row.node == site.name)
     await server.start(cluster.push_listen or address)
     watch_pusher(site.registry, exchange, watch)
 

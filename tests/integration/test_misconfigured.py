@@ -108,6 +108,11 @@ ROLES: list[tuple[str, dict[str, str], str]] = [
         {"OWNERS": owners("0-3"), "SECRET": SECRET, "NODE": "z"},
         "gives no shard to z, which is to be an owner",
     ),
+    (
+        "pusher",
+        {"OWNERS": owners("0-3"), "SECRET": SECRET, "NODE": "z"},
+        "cluster.pushers does not name z, which is to be a pusher",
+    ),
     ("gateway", {"OWNERS": "[{"}, "MINUTEBOOK_CLUSTER"),
     (
         "",
