@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -38,6 +39,8 @@ class MemoryView:
         self.log_id = log_id
         self.rows: dict[str, Rows] = {t.name: {} for t in (*OWN_TABLES, *schema.tables)}
         self.positions: Mapping[int, int] = {}
+        self.lock = threading.Lock()
+        """Held for a moment by whoever writes or begins a snapshot: several stores, on threads of their own, may be open upon it."""
 
 
 class MemoryViewStore:
@@ -88,15 +91,17 @@ class MemoryViewStore:
         """See the port."""
         self._check_open()
         view = self._view
-        if any(
-            view.positions.get(shard) != self._expected.get(shard) for shard in positions or self._expected
-        ):
-            raise StaleWriterError(f"{view.schema.name}: a position is not where this writer left it")
-        rows = dict(view.rows)
-        for name, changes in work.changes.items():
-            rows[name] = _changed(self._tables[name], rows[name], changes)
-        view.rows = rows
-        view.positions = self._expected = {**view.positions, **positions}
+        with view.lock:
+            if any(
+                view.positions.get(shard) != self._expected.get(shard)
+                for shard in positions or self._expected
+            ):
+                raise StaleWriterError(f"{view.schema.name}: a position is not where this writer left it")
+            rows = dict(view.rows)
+            for name, changes in work.changes.items():
+                rows[name] = _changed(self._tables[name], rows[name], changes)
+            view.rows = rows
+            view.positions = self._expected = {**view.positions, **positions}
         self._notes |= work.notes
 
     def release(self) -> None:
@@ -122,8 +127,9 @@ class _MemorySnapshot:
 
     def __init__(self, view: MemoryView) -> None:
         self._schema = view.schema
-        self._rows = view.rows
-        self._positions = view.positions
+        with view.lock:
+            self._rows = view.rows
+            self._positions = view.positions
 
     def positions(self) -> Mapping[int, int]:
         """See the port."""

@@ -84,12 +84,15 @@ class ShardShare:
     async def lost(self, shards: Collection[int]) -> None:
         """The group took these away."""
         self._given.difference_update(shards)
+        self._standing_in.difference_update(shards)
         await self.runner.lose(shards)
 
     async def looked(self, heads: Mapping[int, int]) -> None:
         """The log's shards end there: stand in for those that are behind and stand still."""
         others = {shard: head for shard, head in heads.items() if head and not self.runner.owns(shard)}
         due = await self._due(others) if others else []
+        # The group may have spoken meanwhile.
+        due = [shard for shard in due if shard not in self._given]
         if due:
             _log.warning("standing in for shards whose views stood still", shards=len(due))
             self._standing_in.update(due)
@@ -122,7 +125,7 @@ class ShardShare:
 
     def _give_way(self, contested: frozenset[int]) -> Collection[int]:
         """Somebody else wrote these: who only stands in leaves them to him."""
-        leaving = contested & self._standing_in
+        leaving = (contested & self._standing_in) - self._given
         self._standing_in -= leaving
         now = self._monotonic_s()
         for shard in leaving:

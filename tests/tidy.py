@@ -29,6 +29,7 @@ TASK_OWNERS = {
     "gateways/redis_driver.py": "`FastStore` keeps the task of every call until it ends, and `close` awaits them.",
     "projections/elsewhere.py": "`ViewsElsewhere` keeps its one task, and `close` cancels and awaits it.",
     "eventlog/feed.py": "`Feed` keeps its one task, and `close` awaits it.",
+    "eventlog/kafka_source.py": "`KafkaSource` keeps its one task, the probe, and `close` cancels and awaits it.",
     "eventlog/relay.py": "`Relay` keeps its one task; `close` drains it, cancels it after `drain_s` and awaits it.",
     "commands/tasks.py": "The owner: keeps every task it starts, reports its failure, closes them.",
 }
