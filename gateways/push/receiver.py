@@ -285,7 +285,8 @@ class Receiver(Routes):
     def _mute(self, upstream: Upstream) -> bool:
         """Whether the pusher does not answer, or has itself lost sight of the record: another one may be better."""
         since_s = max(self._echoed_s, upstream.live_s)
-        return upstream.live and self._now_s() - since_s > self._settings.silence_s
+        # Twice as long as until this gateway is stale and reads the log: with too little of a machine for all, starting over helps nobody.
+        return upstream.live and self._now_s() - since_s > 2 * self._settings.silence_s
 
     async def look(self) -> None:
         """Look at the log once: for everything while no pusher is there, else for what it lost. Raises nothing of the log's."""
