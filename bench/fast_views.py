@@ -1,6 +1,8 @@
 """Hot reads from Redis beside the same reads from MongoDB, and what telling Redis costs a projector.
 
-`python -m bench.fast_views [--rounds N] [--events N]` (0: not these). Starts a MongoDB replica set of one and a Redis. The same code asks both, one
+`python -m bench.fast_views [--rounds N] [--events N]` (0: not these).
+
+Starts a MongoDB replica set of one and a Redis. The same code asks both, one
 question after the other: p50 on the wall, CPU of this process and of the server. A group has 200 members and 600 messages, every tenth
 with a reaction, an edit or a recall; a user is in 100 conversations and 20 events behind in each. The projector takes messages of 500 pairs
 in batches, with Redis told of nobody's documents, and of everybody's.

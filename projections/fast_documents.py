@@ -155,14 +155,17 @@ def _rows(changes: TableChanges) -> list[Row]:
 
 
 def _events(gathered: _Gathered, changes: TableChanges) -> None:
-    of = gathered.of
+    known: dict[Any, dict[int, bytes] | None] = {}
     for row in _rows(changes):
-        stream, seq = row[0], row[1]
-        assert isinstance(stream, str)
-        assert isinstance(seq, int)
-        change = of(stream)
-        if change is not None:
-            change.events[seq] = pack(row)
+        stream = row[0]
+        if stream in known:
+            events = known[stream]
+        else:
+            change = gathered.of(str(stream))
+            events = known[stream] = None if change is None else change.events
+        if events is not None:
+            seq: Any = row[1]
+            events[seq] = pack(row)
 
 
 def _small(gathered: _Gathered, table: str, changes: TableChanges) -> None:
