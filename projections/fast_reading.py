@@ -109,7 +109,6 @@ class FastReads:
                 break
             self._add_bases(timeline, list(bases))
         self.counters.hits += len(answers)
-        self.counters.absent += len(asked) - len(answers)
         return answers
 
     def of_user(
@@ -274,7 +273,10 @@ class FastReads:
         except FastAwayError:
             self.counters.away += 1
             raise NotHeldError from None
-        self.counters.behind += answers.count(Miss.BEHIND)
+        if Miss.BEHIND in answers:
+            self.counters.behind += 1
+        elif Miss.ABSENT in answers:
+            self.counters.absent += 1
         return answers
 
     def _absent(self, want: Want, missing: NotHeldError) -> None:
