@@ -162,7 +162,7 @@ class _Link:
             if reset:
                 end = writer.get_extra_info("socket")
                 if end is not None:  # Else it ended by itself.
-                    with suppress(OSError):
+                    with suppress(OSError, ValueError):  # It may end in this moment.
                         end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
                 writer.transport.abort()
             else:
