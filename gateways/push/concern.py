@@ -70,4 +70,4 @@ class Sieve:
         if any(stream in wanted for stream in concern.joining):
             self._joined.add(concern.streams[0])
             return True
-        return concern.streams[0] in self._joined or any(stream in wanted for stream in concern.streams)
+        return any(stream in wanted or stream in self._joined for stream in concern.streams)

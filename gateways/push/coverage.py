@@ -48,6 +48,8 @@ class Coverage:
         self._counters = counters
         self._held_max = held_max
         self._held: list[Committed] = []
+        self._sieve = Sieve(wanted)
+        """Of what is not handed on yet: joins in that count already."""
         self.held_too_much = False
         """Something was thrown away that may not be delivered yet: it must be read from the log later."""
         take_heads(self._positions)
@@ -57,9 +59,15 @@ class Coverage:
         """{shard: position}: everything up to there that is wanted here was delivered, or is kept back."""
         return self._positions
 
+    @property
+    def holds_back(self) -> bool:
+        """Whether something waits that may not be delivered yet."""
+        return bool(self._held)
+
     def jump(self, positions: Mapping[int, int]) -> None:
         """Leave out what lies between; nobody here needs it any more."""
         self._held.clear()
+        self._sieve = Sieve(self._wanted)
         self.held_too_much = False
         self.reach(positions)
 
@@ -89,23 +97,22 @@ class Coverage:
 
     def take_commits(self, commits: Sequence[Commit]) -> None:
         """What was read from the log: consecutive commits of one shard, of which only some concern anybody here."""
-        sieve = Sieve(self._wanted)
         fresh: list[Committed] = []
         reached: dict[int, int] = {}
         for commit in commits:
             if commit.position <= reached.get(commit.shard, self._positions.get(commit.shard, 0)):
                 continue
             reached[commit.shard] = commit.position
-            committed = self._chosen(commit, sieve)
+            committed = self._chosen(commit)
             if committed is not None:
                 fresh.append(committed)
         self._deliver(fresh, reached)
 
-    def _chosen(self, commit: Commit, sieve: Sieve) -> Committed | None:
+    def _chosen(self, commit: Commit) -> Committed | None:
         if commit.stream not in self._wanted and kind_of(commit.stream) is StreamKind.USER:
             return None  # Most of a log that is none of ours is left out without being read.
         try:
-            if not sieve.passes(concern_of(self._codec.decode(commit, ROUTING_TYPES))):
+            if not self._sieve.passes(concern_of(self._codec.decode(commit, ROUTING_TYPES))):
                 return None
             return self._codec.decode(commit)
         except UnknownEventError as error:
@@ -138,6 +145,7 @@ class Coverage:
         if fresh:
             self._counters.delivered += len(fresh)
             self._publish(fresh)
+        self._sieve = Sieve(self._wanted)
 
     def release(self) -> None:
         """Deliver what was kept back, as one run."""
@@ -145,3 +153,4 @@ class Coverage:
         if held:
             self._counters.delivered += len(held)
             self._publish(held)
+            self._sieve = Sieve(self._wanted)

@@ -51,7 +51,7 @@ class Exchange:
     def leave(self, outbox: Outbox) -> None:
         """It is gone. Idempotent."""
         self._outboxes.pop(outbox, None)
-        self.unwant(outbox, tuple(outbox.streams))
+        self.unwant(outbox, tuple(outbox.streams), outbox.frames)
 
     def want(self, outbox: Outbox, streams: Iterable[str]) -> None:
         """From now on its commits go there too. Idempotent."""
@@ -59,9 +59,12 @@ class Exchange:
             outbox.streams.add(stream)
             self._by_stream.setdefault(stream, {})[outbox] = None
 
-    def unwant(self, outbox: Outbox, streams: Iterable[str]) -> None:
-        """They do no longer. Idempotent."""
+    def unwant(self, outbox: Outbox, streams: Iterable[str], seen: int) -> None:
+        """They do no longer, unless somebody joined by a frame behind the first `seen`. Idempotent."""
         for stream in streams:
+            if outbox.joined.get(stream, 0) > seen:
+                continue
+            outbox.joined.pop(stream, None)
             outbox.streams.discard(stream)
             wanting = self._by_stream.get(stream)
             if wanting is not None:
@@ -98,6 +101,7 @@ class Exchange:
         for name in concern.joining:
             for outbox in by_stream.get(name, ()):
                 self.want(outbox, (stream,))
+                outbox.joined[stream] = outbox.frames + 1
         if len(concern.streams) == 1:
             return by_stream.get(stream, ())
         found: dict[Outbox, None] = {}

@@ -39,6 +39,10 @@ class Outbox:
         self.node = node
         self.streams: set[str] = set()
         """What the gateway wants."""
+        self.joined: dict[str, int] = {}
+        """Streams that it wants since somebody joined: by which of the frames."""
+        self.frames = 0
+        """That were put here so far."""
         self.reason: str | None = None
         """Why the stream is to end."""
         self._settings = settings
@@ -73,6 +77,7 @@ class Outbox:
         """A commit that the gateway wants."""
         if self.ended:
             return
+        self.frames += 1
         self._items.append(frame)
         self._bytes += len(frame)
         if len(self._items) > self._settings.queue_commits or self._bytes > self._settings.queue_bytes:

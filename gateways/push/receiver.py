@@ -77,11 +77,13 @@ class Receiver(Routes):
         self._lines = lines
         self._heard: Heard = _nobody_hears
         self._wants = Wants(self._change, now_s, settings)
+        self._publish_on = publish
+        self._publishing = False
         self._coverage = Coverage(
             positions=heads,
             codec=codec,
             wanted=self._wants,
-            publish=publish,
+            publish=self._publish,
             take_heads=take_heads,
             holding=lambda: self.stale,
             counters=self.counters,
@@ -185,8 +187,20 @@ class Receiver(Routes):
         return self._tail.refills, self._tail.refilled
 
     def _change(self, stream: str, wanted: bool) -> None:
-        if self._upstream is not None:
+        if self._upstream is None:
+            return
+        if wanted and self._publishing:
+            self._upstream.change_first(stream)
+        else:
             self._upstream.change(stream, wanted)
+
+    def _publish(self, batch: Sequence[Committed]) -> None:
+        """What is wanted in the course of this was joined."""
+        self._publishing = True
+        try:
+            self._publish_on(batch)
+        finally:
+            self._publishing = False
 
     # --- a stream ----------------------------------------------------------------------------------------------------------------
 
@@ -212,11 +226,13 @@ class Receiver(Routes):
             raise BrokenStreamError(f"message {message.number} follows {upstream.received - 1}")
         for hint in message.hints:
             self._heard(routed_hint(hint))
+        upstream.taken += len(message.frames)
         if not upstream.live:
             await self._begin(upstream, message)
             return
         if message.frames:
             self._take_frames(upstream, message.frames)
+            self._dealt_with(upstream)
         self._coverage.reach(message.reached)
         if message.confirmed:
             upstream.confirmed(message.confirmed)
@@ -233,7 +249,18 @@ class Receiver(Routes):
                 self._jump(error)
             self._coverage.reach(message.reached)
         upstream.confirmed(message.confirmed)
+        if message.confirmed < upstream.first:
+            return  # Somebody joined by what was read.
+        if self._coverage.holds_back:
+            upstream.waiting = True
+            return
         upstream.went_live()
+        self._dealt_with(upstream)
+
+    def _dealt_with(self, upstream: Upstream) -> None:
+        """Whoever joined by what came listens by now, unless it is kept back."""
+        if upstream.live and not self._coverage.holds_back:
+            upstream.seen = upstream.taken
 
     def _take_frames(self, upstream: Upstream, frames: Sequence[bytes]) -> None:
         for committed in self._coverage.take_frames(frames):
@@ -253,8 +280,14 @@ class Receiver(Routes):
             self._release()
 
     def _release(self) -> None:
-        if not self.stale:
-            self._coverage.release()
+        if self.stale:
+            return
+        self._coverage.release()
+        upstream = self._upstream
+        if upstream is not None:
+            self._dealt_with(upstream)
+            if upstream.waiting:
+                upstream.ask_again()
 
     async def _talk_for_ever(self, lines: Lines) -> None:
         while True:

@@ -170,7 +170,7 @@ class PushServer:
     def _take(self, outbox: Outbox, message: pb.ToPusher) -> None:
         exchange = self._exchange
         exchange.want(outbox, message.want)
-        exchange.unwant(outbox, message.unwant)
+        exchange.unwant(outbox, message.unwant, message.seen)
         if len(outbox.streams) > self._settings.streams_max:
             outbox.end("the gateway wants too much")
             return

@@ -32,16 +32,24 @@ class Upstream:
         self.live_s = 0.0
         """Since when."""
         self.ended = False
+        self.waiting = False
+        """It would be live, but for what is kept back: somebody may join by that."""
         self.received = 0
         """The number of the last message."""
+        self.taken = 0
+        """Frames that came…"""
+        self.seen = 0
+        """…and those that were dealt with."""
         self._settings = settings
         self._counters = counters
         self._now_s = now_s
         # In the order in which it is to be said; only the last word on a stream counts.
         self._changes: dict[str, bool] = dict.fromkeys(wanted, True)
         self._number = 0
-        self.first = max(1, self._target())
-        """The change that says all that was wanted at the beginning."""
+        self._ask = True
+        """Whether a change is to be said though nothing changes, for its confirmation."""
+        self.first = self._target()
+        """The change that says all that was wanted at the beginning, and what was joined since by what the log brought."""
         self._confirmed = 0
         self._probe = 0
         self._probed_s = -math.inf
@@ -56,6 +64,12 @@ class Upstream:
         self._changes[stream] = wanted
         self._wake.set()
 
+    def change_first(self, stream: str) -> None:
+        """Say that it is wanted, and be not live before that is confirmed: nobody waits for it otherwise."""
+        self.change(stream, True)
+        if not self.live:
+            self.first = max(self.first, self._target())
+
     def hint(self, hint: pb.Hint) -> None:
         """Tell it, or lose it."""
         if len(self._hints) >= self._settings.queue_hints:
@@ -66,7 +80,14 @@ class Upstream:
 
     def _target(self) -> int:
         """The number of the message that says the last of the changes."""
-        return self._number + -(-len(self._changes) // self._settings.message_streams)
+        return self._number + max(int(self._ask), -(-len(self._changes) // self._settings.message_streams))
+
+    def ask_again(self) -> None:
+        """Nothing is kept back any more: have the positions said anew, and be live behind them."""
+        self.waiting = False
+        self._ask = True
+        self.first = max(self.first, self._target())
+        self._wake.set()
 
     async def settled(self) -> None:
         """Wait until all changes so far are in force, or the stream has ended."""
@@ -114,12 +135,12 @@ class Upstream:
         if self.ended:
             return None
         now_s = self._now_s()
-        first = self._number == 0
         probe_due = now_s - self._probed_s >= self._settings.probe_ms / 1_000
-        if not self._changes and not self._hints and not probe_due and not first:
+        if not self._changes and not self._hints and not probe_due and not self._ask:
             return None
-        message = pb.ToPusher(version=VERSION)
-        if self._changes or first:
+        message = pb.ToPusher(version=VERSION, seen=self.seen)
+        if self._changes or self._ask:
+            self._ask = False
             self._number += 1
             message.number = self._number
             for stream in tuple(self._changes)[: self._settings.message_streams]:

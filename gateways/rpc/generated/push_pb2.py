@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from gateways.rpc.generated import minutebook_pb2 as gateways_dot_rpc_dot_generated_dot_minutebook__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!gateways/rpc/generated/push.proto\x12\x12minutebook.push.v1\x1a\'gateways/rpc/generated/minutebook.proto\"\xe3\x01\n\x08ToPusher\x12\x0f\n\x07version\x18\x01 \x01(\r\x12)\n\x05hello\x18\x02 \x01(\x0b\x32\x18.minutebook.rpc.v1.HelloH\x00\x12)\n\x05proof\x18\x03 \x01(\x0b\x32\x18.minutebook.rpc.v1.ProofH\x00\x12\x0e\n\x06number\x18\x04 \x01(\x04\x12\x0c\n\x04want\x18\x05 \x03(\t\x12\x0e\n\x06unwant\x18\x06 \x03(\t\x12\r\n\x05probe\x18\x07 \x01(\x04\x12\'\n\x05hints\x18\x08 \x03(\x0b\x32\x18.minutebook.push.v1.HintB\n\n\x08greeting\"\xfb\x02\n\tToGateway\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x31\n\tchallenge\x18\x02 \x01(\x0b\x32\x1c.minutebook.rpc.v1.ChallengeH\x00\x12-\n\x07welcome\x18\x03 \x01(\x0b\x32\x1a.minutebook.rpc.v1.WelcomeH\x00\x12\x0e\n\x06number\x18\x04 \x01(\x04\x12\x0e\n\x06\x66rames\x18\x05 \x03(\x0c\x12;\n\x07reached\x18\x06 \x03(\x0b\x32*.minutebook.push.v1.ToGateway.ReachedEntry\x12\x11\n\tconfirmed\x18\x07 \x01(\x04\x12&\n\x04\x65\x63ho\x18\x08 \x01(\x0b\x32\x18.minutebook.push.v1.Echo\x12\'\n\x05hints\x18\t \x03(\x0b\x32\x18.minutebook.push.v1.Hint\x1a.\n\x0cReachedEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x42\n\n\x08greeting\"%\n\x04\x45\x63ho\x12\r\n\x05probe\x18\x01 \x01(\x04\x12\x0e\n\x06\x61ge_ms\x18\x02 \x01(\r\"{\n\x04Hint\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x17\n\x0f\x63onversation_id\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x10\n\x06typing\x18\x04 \x01(\x08H\x00\x12\x12\n\x08received\x18\x05 \x01(\x04H\x00\x12\x0b\n\x03own\x18\x06 \x01(\x08\x42\x06\n\x04kind2Q\n\x04Push\x12I\n\x06\x46ollow\x12\x1c.minutebook.push.v1.ToPusher\x1a\x1d.minutebook.push.v1.ToGateway(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!gateways/rpc/generated/push.proto\x12\x12minutebook.push.v1\x1a\'gateways/rpc/generated/minutebook.proto\"\xf1\x01\n\x08ToPusher\x12\x0f\n\x07version\x18\x01 \x01(\r\x12)\n\x05hello\x18\x02 \x01(\x0b\x32\x18.minutebook.rpc.v1.HelloH\x00\x12)\n\x05proof\x18\x03 \x01(\x0b\x32\x18.minutebook.rpc.v1.ProofH\x00\x12\x0e\n\x06number\x18\x04 \x01(\x04\x12\x0c\n\x04want\x18\x05 \x03(\t\x12\x0e\n\x06unwant\x18\x06 \x03(\t\x12\r\n\x05probe\x18\x07 \x01(\x04\x12\'\n\x05hints\x18\x08 \x03(\x0b\x32\x18.minutebook.push.v1.Hint\x12\x0c\n\x04seen\x18\t \x01(\x04\x42\n\n\x08greeting\"\xfb\x02\n\tToGateway\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x31\n\tchallenge\x18\x02 \x01(\x0b\x32\x1c.minutebook.rpc.v1.ChallengeH\x00\x12-\n\x07welcome\x18\x03 \x01(\x0b\x32\x1a.minutebook.rpc.v1.WelcomeH\x00\x12\x0e\n\x06number\x18\x04 \x01(\x04\x12\x0e\n\x06\x66rames\x18\x05 \x03(\x0c\x12;\n\x07reached\x18\x06 \x03(\x0b\x32*.minutebook.push.v1.ToGateway.ReachedEntry\x12\x11\n\tconfirmed\x18\x07 \x01(\x04\x12&\n\x04\x65\x63ho\x18\x08 \x01(\x0b\x32\x18.minutebook.push.v1.Echo\x12\'\n\x05hints\x18\t \x03(\x0b\x32\x18.minutebook.push.v1.Hint\x1a.\n\x0cReachedEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x42\n\n\x08greeting\"%\n\x04\x45\x63ho\x12\r\n\x05probe\x18\x01 \x01(\x04\x12\x0e\n\x06\x61ge_ms\x18\x02 \x01(\r\"{\n\x04Hint\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x17\n\x0f\x63onversation_id\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x10\n\x06typing\x18\x04 \x01(\x08H\x00\x12\x12\n\x08received\x18\x05 \x01(\x04H\x00\x12\x0b\n\x03own\x18\x06 \x01(\x08\x42\x06\n\x04kind2Q\n\x04Push\x12I\n\x06\x46ollow\x12\x1c.minutebook.push.v1.ToPusher\x1a\x1d.minutebook.push.v1.ToGateway(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,15 +35,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOGATEWAY_REACHEDENTRY']._loaded_options = None
   _globals['_TOGATEWAY_REACHEDENTRY']._serialized_options = b'8\001'
   _globals['_TOPUSHER']._serialized_start=99
-  _globals['_TOPUSHER']._serialized_end=326
-  _globals['_TOGATEWAY']._serialized_start=329
-  _globals['_TOGATEWAY']._serialized_end=708
-  _globals['_TOGATEWAY_REACHEDENTRY']._serialized_start=650
-  _globals['_TOGATEWAY_REACHEDENTRY']._serialized_end=696
-  _globals['_ECHO']._serialized_start=710
-  _globals['_ECHO']._serialized_end=747
-  _globals['_HINT']._serialized_start=749
-  _globals['_HINT']._serialized_end=872
-  _globals['_PUSH']._serialized_start=874
-  _globals['_PUSH']._serialized_end=955
+  _globals['_TOPUSHER']._serialized_end=340
+  _globals['_TOGATEWAY']._serialized_start=343
+  _globals['_TOGATEWAY']._serialized_end=722
+  _globals['_TOGATEWAY_REACHEDENTRY']._serialized_start=664
+  _globals['_TOGATEWAY_REACHEDENTRY']._serialized_end=710
+  _globals['_ECHO']._serialized_start=724
+  _globals['_ECHO']._serialized_end=761
+  _globals['_HINT']._serialized_start=763
+  _globals['_HINT']._serialized_end=886
+  _globals['_PUSH']._serialized_start=888
+  _globals['_PUSH']._serialized_end=969
 # @@protoc_insertion_point(module_scope)

@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ToPusher(_message.Message):
-    __slots__ = ("version", "hello", "proof", "number", "want", "unwant", "probe", "hints")
+    __slots__ = ("version", "hello", "proof", "number", "want", "unwant", "probe", "hints", "seen")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     HELLO_FIELD_NUMBER: _ClassVar[int]
     PROOF_FIELD_NUMBER: _ClassVar[int]
@@ -17,6 +17,7 @@ class ToPusher(_message.Message):
     UNWANT_FIELD_NUMBER: _ClassVar[int]
     PROBE_FIELD_NUMBER: _ClassVar[int]
     HINTS_FIELD_NUMBER: _ClassVar[int]
+    SEEN_FIELD_NUMBER: _ClassVar[int]
     version: int
     hello: _minutebook_pb2.Hello
     proof: _minutebook_pb2.Proof
@@ -25,7 +26,8 @@ class ToPusher(_message.Message):
     unwant: _containers.RepeatedScalarFieldContainer[str]
     probe: int
     hints: _containers.RepeatedCompositeFieldContainer[Hint]
-    def __init__(self, version: _Optional[int] = ..., hello: _Optional[_Union[_minutebook_pb2.Hello, _Mapping]] = ..., proof: _Optional[_Union[_minutebook_pb2.Proof, _Mapping]] = ..., number: _Optional[int] = ..., want: _Optional[_Iterable[str]] = ..., unwant: _Optional[_Iterable[str]] = ..., probe: _Optional[int] = ..., hints: _Optional[_Iterable[_Union[Hint, _Mapping]]] = ...) -> None: ...
+    seen: int
+    def __init__(self, version: _Optional[int] = ..., hello: _Optional[_Union[_minutebook_pb2.Hello, _Mapping]] = ..., proof: _Optional[_Union[_minutebook_pb2.Proof, _Mapping]] = ..., number: _Optional[int] = ..., want: _Optional[_Iterable[str]] = ..., unwant: _Optional[_Iterable[str]] = ..., probe: _Optional[int] = ..., hints: _Optional[_Iterable[_Union[Hint, _Mapping]]] = ..., seen: _Optional[int] = ...) -> None: ...
 
 class ToGateway(_message.Message):
     __slots__ = ("version", "challenge", "welcome", "number", "frames", "reached", "confirmed", "echo", "hints")

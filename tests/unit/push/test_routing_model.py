@@ -53,6 +53,11 @@ class Model:
     async def breathe(self) -> None:
         for _ in range(3):
             await asyncio.sleep(0)
+        for stream, (shard, position) in self.gateway.joined.items():
+            self.ever.add(stream)
+            # Of other shards nothing goes to a group.
+            self.since[stream] = {**dict.fromkeys(range(SHARDS), 10**6), shard: position}
+        self.gateway.joined.clear()
         for stream, task in tuple(self.asked.items()):
             if task.done():
                 del self.asked[stream]

@@ -148,7 +148,7 @@ class Wire:
             return False
         exchange = self.pusher.exchange
         exchange.want(self.outbox, message.want)
-        exchange.unwant(self.outbox, message.unwant)
+        exchange.unwant(self.outbox, message.unwant, message.seen)
         if message.number:
             exchange.confirm(self.outbox, message.number)
         if message.probe:
@@ -195,6 +195,8 @@ class Gateway:
         )
         self.receiver.lost = self._lost
         self.lost = 0
+        self.joined: dict[str, Place] = {}
+        """Where somebody here joined what nobody listened to."""
 
     def _lost(self) -> None:
         self.lost += 1
@@ -217,6 +219,8 @@ class Gateway:
             for row in committed.events:
                 event = row.event
                 if isinstance(event, MemberAdded) and user_stream("default", event.user_id) in self.listening:
+                    if row.stream not in self.listening:
+                        self.joined[row.stream] = row.shard, row.position
                     self.listen(row.stream)
 
     @property
