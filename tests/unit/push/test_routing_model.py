@@ -27,6 +27,7 @@ STEPS = (
     "say", "say", "say", "join", "leave", "read", "end", "advance", "advance", "up", "up", "down", "down", "down",
     "listen", "listen", "unlisten", "cut", "connect", "look", "new pusher", "time", "log away",
 )  # fmt: skip
+NEVER = dict.fromkeys(range(SHARDS), 10**6)
 
 
 class Model:
@@ -53,10 +54,12 @@ class Model:
     async def breathe(self) -> None:
         for _ in range(3):
             await asyncio.sleep(0)
-        for stream, (shard, position) in self.gateway.joined.items():
+        for stream, (user, (shard, position)) in self.gateway.joined.items():
             self.ever.add(stream)
-            # Of other shards nothing goes to a group.
-            self.since[stream] = {**dict.fromkeys(range(SHARDS), 10**6), shard: position}
+            # Whoever was not there yet reads what lies between.
+            if position > self.since.get(user, NEVER).get(shard, 0):
+                # Of other shards nothing goes to a group.
+                self.since[stream] = {**NEVER, shard: position}
         self.gateway.joined.clear()
         for stream, task in tuple(self.asked.items()):
             if task.done():

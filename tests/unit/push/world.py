@@ -195,8 +195,8 @@ class Gateway:
         )
         self.receiver.lost = self._lost
         self.lost = 0
-        self.joined: dict[str, Place] = {}
-        """Where somebody here joined what nobody listened to."""
+        self.joined: dict[str, tuple[str, Place]] = {}
+        """Who joined here what nobody listened to, and where."""
 
     def _lost(self) -> None:
         self.lost += 1
@@ -218,9 +218,10 @@ class Gateway:
             self.delivered.append(committed)
             for row in committed.events:
                 event = row.event
-                if isinstance(event, MemberAdded) and user_stream("default", event.user_id) in self.listening:
+                user = user_stream("default", event.user_id) if isinstance(event, MemberAdded) else ""
+                if user in self.listening:
                     if row.stream not in self.listening:
-                        self.joined[row.stream] = row.shard, row.position
+                        self.joined[row.stream] = user, (row.shard, row.position)
                     self.listen(row.stream)
 
     @property
