@@ -21,10 +21,9 @@ from gateways.routes import RoutedHint
 from gateways.rpc.handshake import Identity, new_incarnation
 from gateways.rpc.peer import Face
 from gateways.rpc.settings import RpcSettings
-from ops.roles.pushing import routing_decode
 from tests.contract.command_house import SECRET
 from tests.integration.command_wire import wire
-from tests.unit.push.world import CODEC, SHARDS, Record
+from tests.unit.push.world import CODEC, SHARDS, Record, routed
 
 WAIT_S = 20.0
 SETTINGS = PushSettings(
@@ -52,14 +51,13 @@ class Pusher:
             settings=SETTINGS,
             wire=WIRE,
         )
-        self._decode = routing_decode(CODEC)
 
     def route(self) -> None:
         """Everything that is in the log."""
         for shard in range(SHARDS):
             waiting = self.record.after(shard, self.exchange.positions.get(shard, 0))
             if waiting:
-                self.exchange.follow([self._decode(commit) for commit in waiting])
+                self.exchange.follow([routed(commit) for commit in waiting])
 
 
 class Gateway:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from commands.tasks import TaskOwner
 from domain.errors import Problem
 from domain.streams import shard_of, user_stream
 from eventlog.record import Committed
@@ -27,6 +28,7 @@ STEPS = (
     "say", "say", "say", "join", "leave", "read", "end", "advance", "advance", "up", "up", "down", "down", "down",
     "listen", "listen", "unlisten", "cut", "connect", "look", "new pusher", "time", "log away",
 )  # fmt: skip
+TRIES_MAX = 10_000
 NEVER = dict.fromkeys(range(SHARDS), 10**6)
 
 
@@ -41,7 +43,9 @@ class Model:
         self.wire: Wire | None = None
         self.since: dict[str, Mapping[int, int]] = {}
         """From where on each stream is promised."""
-        self.asked: dict[str, asyncio.Task[Mapping[int, int]]] = {}
+        self.asked: dict[str, object] = {}
+        """What is being settled, and by which try."""
+        self.tasks = TaskOwner("settling", TRIES_MAX)
         self.ever: set[str] = set()
 
     async def step(self, what: str) -> None:
@@ -61,11 +65,17 @@ class Model:
                 # Of other shards nothing goes to a group.
                 self.since[stream] = {**NEVER, shard: position}
         self.gateway.joined.clear()
-        for stream, task in tuple(self.asked.items()):
-            if task.done():
-                del self.asked[stream]
-                if not isinstance(task.exception(), Problem):
-                    self.since[stream] = task.result()
+
+    async def settle(self, stream: str, attempt: object) -> None:
+        since: Mapping[int, int] | None = None
+        try:
+            since = await self.gateway.receiver.settled()
+        except Problem:
+            since = None  # It is stale: nothing is promised.
+        if self.asked.get(stream) is attempt:
+            del self.asked[stream]
+            if since is not None:
+                self.since[stream] = since
 
     def group(self) -> str:
         return self.chance.choice(GROUPS)
@@ -104,16 +114,14 @@ class Model:
         self.gateway.listen(stream)
         self.ever.add(stream)
         if stream not in self.asked and stream not in self.since:
-            self.asked[stream] = asyncio.ensure_future(self.gateway.receiver.settled())
+            attempt = self.asked[stream] = object()
+            self.tasks.start(self.settle(stream, attempt))
 
     async def do_unlisten(self) -> None:
         stream = self.chance.choice(STREAMS)
         self.gateway.unlisten(stream)
         self.since.pop(stream, None)
-        task = self.asked.pop(stream, None)
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        self.asked.pop(stream, None)
         self.gateway.receiver._wants.sweep()
 
     async def do_cut(self) -> None:
@@ -194,6 +202,7 @@ async def play(steps: list[str], seed: int) -> None:
             if model.gateway.receiver.stale:
                 assert len(model.gateway.delivered) == held
     await model.heal()
+    await model.tasks.close()
     model.check()
 
 

@@ -20,17 +20,22 @@ from eventlog.port import LogUnavailableError
 from eventlog.record import Commit, Committed, Draft, Head
 from eventlog.registry import Registry
 from eventlog.sealing import PlainSealing
+from gateways.push.concern import ROUTING_TYPES
 from gateways.push.exchange import Exchange
 from gateways.push.outbox import Outbox
 from gateways.push.receiver import Receiver
 from gateways.push.settings import PushSettings
 from gateways.push.upstream import Upstream
 from gateways.rpc.generated import push_pb2 as pb
-from ops.roles.pushing import routing_decode
 
 SHARDS = 3
 CODEC = EventCodec(Registry(EVENT_CLASSES), PlainSealing())
 Place = tuple[int, int]
+
+
+def routed(commit: Commit) -> Committed:
+    """As a pusher reads it."""
+    return CODEC.decode(commit, ROUTING_TYPES)
 
 
 class FickleLog(MemoryLog):
@@ -115,13 +120,12 @@ class PusherHere:
         self.settings = settings
         self.exchange = Exchange({shard: head.position for shard, head in enumerate(record.heads)})
         self.age_s = 0.0
-        self._decode = routing_decode(CODEC)
 
     def advance(self, shard: int, most: int) -> None:
         """Route some of what is there."""
         waiting = self.record.after(shard, self.exchange.positions.get(shard, 0))[:most]
         if waiting:
-            self.exchange.follow([self._decode(commit) for commit in waiting])
+            self.exchange.follow([routed(commit) for commit in waiting])
 
     def catch_up(self) -> None:
         """Route all of it."""
