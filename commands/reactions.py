@@ -232,3 +232,5 @@ _REFLECTIONS: Mapping[type[Event], Callable[[Recorded], Reflection]] = {
     DirectBlocked: _blocked,
     DirectUnblocked: _unblocked,
 }
+REFLECTED_TYPES = frozenset(kind.TYPE for kind in _REFLECTIONS)
+"""The types whose content reactions look at."""

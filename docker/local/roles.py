@@ -86,8 +86,7 @@ def processes(folder: Path, environment: Mapping[str, str], first_port: int) -> 
         ("owner-1", "owner,relay", 0),
         ("owner-2", "owner,relay", 0),
         ("projector-1", "projector", 0),
-        ("pusher-1", "pusher", 0),
-        ("jobs-1", "jobs", 0),
+        ("pusher-1", "pusher,jobs", 0),  # Both follow the whole record: once is enough.
         ("gateway-1", "gateway", first_port),
         ("gateway-2", "gateway", first_port + 1),
     ):

@@ -18,10 +18,10 @@ from ops.folder import held_folder
 from ops.interpreter import interpreter_for_serving
 from ops.metrics.writing import watch_reactions
 from ops.readiness import Readiness, of_reactions
-from ops.roles.carrying import Following, open_feed, open_relay, skipping
+from ops.roles.carrying import Following, open_feed, open_relay
 from ops.roles.commanding import open_router
 from ops.roles.owner import Owner, listen_for_commands, open_owner
-from ops.roles.pushing import is_served, only_routes, open_pusher, open_receiver, open_watch, routing_decode
+from ops.roles.pushing import following_decode, is_served, open_pusher, open_receiver, open_watch
 from ops.roles.reading import open_views
 from ops.roles.role import Role, roles_of
 from ops.roles.site import Site
@@ -73,7 +73,7 @@ async def _open(site: Site) -> Process:
     if site.roles & {Role.JOBS, Role.PUSHER} or (Role.GATEWAY in site.roles and not is_served(site)):
         # Told before anybody follows, so that nothing lies between what was read at the start and what comes.
         following = Following(await site.stores.log.heads(), router.take_heads)
-        decode = routing_decode(site.codec) if only_routes(site) else skipping(site.codec.decode)
+        decode = following_decode(site)
         watch = open_watch(site, following, decode)
         if Role.JOBS in site.roles:
             await _open_jobs(site, following.bus, router)

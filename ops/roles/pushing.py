@@ -6,10 +6,10 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from commands.reactions import REFLECTED_TYPES
 from eventlog.bus import Bus
 from eventlog.codec import EventCodec
 from eventlog.record import Commit, Committed
-from eventlog.registry import UnknownEventError
 from gateways.push.concern import ROUTING_TYPES
 from gateways.push.exchange import Exchange
 from gateways.push.line import PusherAt, PushLines
@@ -21,7 +21,7 @@ from gateways.rpc.handshake import new_incarnation
 from gateways.rpc.peer import Face
 from gateways.rpc.settings import RpcSettings
 from ops.metrics.pushing import watch_pusher, watch_receiver, watch_record
-from ops.roles.carrying import Following
+from ops.roles.carrying import Following, skipping
 from ops.roles.role import Role
 from ops.roles.site import Site
 
@@ -31,21 +31,15 @@ def is_served(site: Site) -> bool:
     return bool(site.settings.cluster.pushers) and not site.roles & {Role.JOBS, Role.PUSHER}
 
 
-def only_routes(site: Site) -> bool:
-    """Whether nobody in this process looks at what the commits hold."""
-    return not site.roles & {Role.JOBS, Role.GATEWAY}
-
-
 def routing_decode(codec: EventCodec) -> Callable[[Commit], Committed]:
-    """Of a commit only what says where it goes. What this release does not know goes by its stream alone."""
+    """Of a commit only what pushers and jobs look at. What this release does not know goes by its stream alone."""
+    wanted = ROUTING_TYPES | REFLECTED_TYPES
+    return skipping(lambda commit: codec.decode(commit, wanted))
 
-    def decode(commit: Commit) -> Committed:
-        try:
-            return codec.decode(commit, ROUTING_TYPES)
-        except UnknownEventError:
-            return Committed(commit, ())
 
-    return decode
+def following_decode(site: Site) -> Callable[[Commit], Committed]:
+    """Of a commit what this process looks at: gateways at everything."""
+    return skipping(site.codec.decode) if Role.GATEWAY in site.roles else routing_decode(site.codec)
 
 
 def open_watch(site: Site, following: Following, decode: Callable[[Commit], Committed]) -> RecordWatch:
