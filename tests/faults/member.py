@@ -151,7 +151,10 @@ class Member:
         if isinstance(push, Event):
             reader.live(push)
         elif self._pages_void:
-            return
+            # Hello's pages may end behind what the sync after the welcome brought, and only what follows them comes live.
+            if isinstance(push, EventsPage) and push.complete:
+                self._pages_void = False
+                reader.stale.update(reader.have)
         elif isinstance(push, EventsPage):
             for name, part in push.conversations.items():
                 reader.page(name, part, asked=False)
