@@ -66,6 +66,11 @@ class EventsPage(msgspec.Struct, frozen=True, tag_field="op", tag="events"):
     next: str | None = None
     ref: str | None = None
 
+    @property
+    def heads(self) -> dict[str, int]:
+        """How far each of the conversations goes."""
+        return {name: part.head for name, part in self.conversations.items()}
+
 
 class Behind(msgspec.Struct, frozen=True, tag_field="op", tag="behind"):
     """Hello left this conversation out: sync from `have`; only events above `head` come live."""
@@ -73,6 +78,11 @@ class Behind(msgspec.Struct, frozen=True, tag_field="op", tag="behind"):
     conversation_id: str
     have: int
     head: int
+
+    @property
+    def heads(self) -> dict[str, int]:
+        """How far the conversation goes."""
+        return {self.conversation_id: self.head}
 
 
 class Ack(msgspec.Struct, frozen=True, tag_field="op", tag="ack"):

@@ -351,12 +351,13 @@ class ChatSession:
     def _push(self, push: Push) -> None:
         if type(push) is Event:
             self.tracker.live(push)
+        elif self._pages_void and isinstance(push, EventsPage | Behind):
+            # What these cover comes live no more: the repair has to reach as far.
+            self.tracker.reaches(push.heads)
         elif isinstance(push, EventsPage):
-            if not self._pages_void:
-                self._page(push)
+            self._page(push)
         elif isinstance(push, Behind):
-            if not self._pages_void:
-                self.tracker.behind(push.conversation_id, push.have)
+            self.tracker.behind(push.conversation_id, push.have)
         elif isinstance(push, Reconnect):
             self._hint_ms = push.after_ms
         elif self._on_hint is not None and not isinstance(push, Event):

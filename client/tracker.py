@@ -56,6 +56,13 @@ class Tracker:
         self.have.setdefault(name, have)
         self.stale[name] = None
 
+    def reaches(self, heads: Mapping[str, int]) -> None:
+        """So far these conversations go: each is asked for until it has come there."""
+        for name, head in heads.items():
+            if head > self.have.get(name, head):
+                self._seen[name] = max(head, self._seen.get(name, 0))
+                self.stale[name] = None
+
     def page(self, name: str, page: ConversationPage) -> bool:
         """Takes one conversation's part of a page; False if it was reset: then it counts from 0 again.
 

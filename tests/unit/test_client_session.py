@@ -218,6 +218,17 @@ async def test_another_log_is_told_and_everything_comes_again() -> None:
         assert session.log_id == "log-1"
 
 
+async def test_what_the_pages_of_another_log_cover_is_asked_for() -> None:
+    async with Peer() as peer, connected(peer, have={"c": 2, "d": 1}, log_id="log-0") as (session, server, _):
+        server.give({"op": "behind", "conversation_id": "d", "have": 1, "head": 2}, page({"c": part(3, 4)}))
+        # What is asked may be answered by a view that is less far than the one of hello.
+        assert await repair(server, c=part(1, 2, 3), d=part(1)) == {"c": 0, "d": 0}
+        assert await repair(server, c=part(4), d=part(2)) == {"c": 3, "d": 1}
+        notice, *events = await taken(session, 7)
+        assert notice == LogChanged("log-1")
+        assert sorted(seqs(events)) == [1, 1, 2, 2, 3, 4]
+
+
 @pytest.mark.parametrize("code", [4400, 4403, 4409])
 async def test_an_ended_session_ends(code: int) -> None:
     async with Peer() as peer, connected(peer) as (session, server, _), asyncio.TaskGroup() as tasks:
