@@ -51,7 +51,14 @@ class Reader:
         self._counts = counts
         self._synced: dict[str, int] = {}
         """Up to where a sync brought a conversation: what comes live up to there crossed it on the way, and is none too many."""
+        self._known: dict[str, int] = {}
+        """Up to where a conversation is known to go, by live events that were not taken and by heads: what a sync has to bring."""
         self._seen: list[Seen] = []
+
+    def begin(self) -> None:
+        """A connection begins: its hello asks for everything that the one before left open."""
+        self.stale.clear()
+        self._known.clear()
 
     def live(self, event: Event) -> bool:
         """Take a live event; False if something is missing before it, which a sync has to bring."""
@@ -60,6 +67,8 @@ class Reader:
         if last is None:
             return True  # Of a conversation that this run does not look at.
         if name in self.stale:
+            # A sync that was answered before this event does not bring it.
+            self._know(name, seq)
             return False
         if seq <= last:
             if seq > self._synced.get(name, 0):
@@ -68,7 +77,7 @@ class Reader:
             return True
         if seq > last + 1:
             self._counts.gaps += 1
-            self.stale.add(name)
+            self.expect(name, seq)
             return False
         self._take(name, seq, event.data.get("client_msg_id"))
         self._counts.live += 1
@@ -96,14 +105,22 @@ class Reader:
             self._counts.recovered += 1
         if asked:
             self._synced[name] = self.have[name]
-        if page.complete:
+        if page.complete and self.have[name] >= self._known.get(name, 0):
+            self._known.pop(name, None)
             self.stale.discard(name)
+
+    def expect(self, name: str, head: int) -> None:
+        """It goes up to there, as somebody said: a sync has to bring what is missing."""
+        if head > self.have.get(name, head):
+            self._know(name, head)
+            self.stale.add(name)
 
     def forget(self, name: str) -> None:
         """Drop a conversation: the server holds less, or another log. All of it comes again."""
         self.have[name] = 0
         self.stale.add(name)
         self._synced.pop(name, None)
+        self._known.pop(name, None)
         self._seen = [seen for seen in self._seen if seen.conversation_id != name]
 
     def has_seen(self, client_msg_ids: set[str]) -> bool:
@@ -114,6 +131,9 @@ class Reader:
         """What came since the last time."""
         seen, self._seen = self._seen, []
         return seen
+
+    def _know(self, name: str, seq: int) -> None:
+        self._known[name] = max(seq, self._known.get(name, 0))
 
     def _take(self, name: str, seq: int, client_msg_id: str | None) -> None:
         self.have[name] = seq

@@ -107,7 +107,7 @@ class Member:
         )
         async with socket:
             # Whatever waited for a page of the former connection is asked for by this hello.
-            self.reader.stale.clear()
+            self.reader.begin()
             self._pages_void = False
             await socket.hello(self._token, self.reader.have)
             self.connections += 1
@@ -151,10 +151,10 @@ class Member:
         if isinstance(push, Event):
             reader.live(push)
         elif self._pages_void:
-            # Hello's pages may end behind what the sync after the welcome brought, and only what follows them comes live.
-            if isinstance(push, EventsPage) and push.complete:
-                self._pages_void = False
-                reader.stale.update(reader.have)
+            # Their events answer another log's positions; but what they cover does not come live, so that a sync must reach their heads.
+            if isinstance(push, EventsPage | Behind):
+                for name, head in push.heads.items():
+                    reader.expect(name, head)
         elif isinstance(push, EventsPage):
             for name, part in push.conversations.items():
                 reader.page(name, part, asked=False)

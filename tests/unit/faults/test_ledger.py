@@ -57,6 +57,28 @@ def test_a_hole_is_left_to_a_sync_and_what_crosses_it_is_no_duplicate(reader: Re
     assert not reader.findings
 
 
+def test_what_comes_live_while_a_sync_is_under_way_is_asked_for_again(reader: Reader) -> None:
+    reader.forget(ROOM)
+    assert not reader.live(live(4))
+    reader.page(ROOM, page(1, 2, 3), asked=True)
+    assert reader.stale == {ROOM}
+    reader.page(ROOM, page(4), asked=True)
+    assert not reader.stale
+    assert reader.live(live(5))
+
+
+def test_a_head_that_was_told_is_asked_for(reader: Reader) -> None:
+    reader.page(ROOM, page(1, 2), asked=False)
+    reader.expect(ROOM, 2)
+    assert not reader.stale
+    reader.expect(ROOM, 3)
+    assert reader.stale == {ROOM}
+    reader.begin()
+    assert not reader.stale
+    reader.page(ROOM, page(3), asked=False)
+    assert not reader.stale
+
+
 def test_a_seq_that_comes_twice_is_found(reader: Reader, counts: Counts) -> None:
     reader.live(live(1))
     reader.live(live(1))
