@@ -233,6 +233,7 @@ def test_every_commit_asks_for_the_majority_and_the_journal(mongodb_uri: str, mo
     store = heads_of(database)
     commands.sent.clear()
     store.apply(head_work(store, 1), {0: 1})
+    assert store.positions() == {0: 1}
     with store.snapshot() as snapshot:
         snapshot.get(HEADS.tables[0], ("a",))
     database.close()

@@ -19,7 +19,7 @@ from gateways.push.settings import PushSettings
 from tests.unit.push.world import CODEC, SHARDS, Gateway, Place, PusherHere, Record, Wire
 
 GROUPS = tuple(f"g_{number}" for number in range(5))
-USERS = ("bob", "cid")
+USERS = ("bob", "eve")
 STREAMS = (*GROUPS, *(user_stream("default", user) for user in USERS))
 SETTINGS = PushSettings(
     message_commits=3, message_streams=2, linger_s=0.0, queue_commits=12, behind_max=10**6
