@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
+import threading
+from collections.abc import Iterator
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from tests.services import (
@@ -29,6 +34,8 @@ __all__ = [
     "topic_prefix",
 ]
 
+_UVICORN_LOGGERS = ("uvicorn", "uvicorn.access", "uvicorn.error")
+
 # CI makes runs repeatable and patient; at home every run looks at new examples.
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
 settings.register_profile("home", deadline=None)
@@ -41,6 +48,24 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith("MINUTEBOOK_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _own_logs() -> Iterator[None]:
+    """What a test sends logs to is closed after it; the next one's must not go there."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    of_process, of_thread = sys.excepthook, threading.excepthook
+    yield
+    structlog.reset_defaults()
+    logging.captureWarnings(capture=False)
+    sys.excepthook, threading.excepthook = of_process, of_thread
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name in _UVICORN_LOGGERS:
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
 
 
 SLOW_MARKS = ("slow", "e2e", "crash", "services")
