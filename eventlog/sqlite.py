@@ -153,6 +153,11 @@ class SqliteLog:
         return self._meta.log_id
 
     @property
+    def former_log_ids(self) -> Sequence[str]:
+        """From the meta table: what it was called before restores, the oldest first."""
+        return self._meta.former_log_ids
+
+    @property
     def shard_count(self) -> int:
         """From the meta table."""
         return self._meta.shard_count

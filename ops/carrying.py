@@ -16,7 +16,6 @@ from eventlog.kafka_admin import KafkaAdmin
 from eventlog.kafka_driver import KafkaReader, KafkaSender, KafkaSettings, reader
 from eventlog.kafka_topic import ensure_topic, partitions_for, topic_name
 from eventlog.mongo import MongoLog
-from eventlog.port import Log
 from eventlog.sqlite import LogMismatchError, SqliteLog
 from eventlog.sqlite_schema import remember_former_log_ids
 from ops.backup import settle
@@ -64,9 +63,9 @@ def kafka_of(settings: Settings, bootstrap: str | None) -> KafkaSettings:
 
 
 @asynccontextmanager
-async def open_log(where: Where) -> AsyncIterator[Log]:
+async def open_log(where: Where) -> AsyncIterator[MongoLog | SqliteLog]:
     """The log, for reading only. Raises LogMismatchError, LogUnavailableError."""
-    log: Log
+    log: MongoLog | SqliteLog
     if where.mongodb_uri is not None:
         log = await MongoLog.open_read_only(where.mongodb_uri, where.mongodb_database)
     else:

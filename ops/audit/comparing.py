@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -173,12 +173,21 @@ class _Shard:
 class Comparison:
     """One comparison; iterate over `differences`, then look at `summary` and `missing`.
 
+    `former_log_ids`: what the log was called before restores; a branch may have been left of which it holds nothing.
     Heads are taken first: what is appended afterwards is neither missing nor surplus. A carrier that is being filled at the
     same moment lacks what its relay has not sent yet.
     """
 
-    def __init__(self, log: Log, reader: Reader, partitions: int, report: Report | None = None) -> None:
+    def __init__(
+        self,
+        log: Log,
+        reader: Reader,
+        partitions: int,
+        report: Report | None = None,
+        former_log_ids: Collection[str] = (),
+    ) -> None:
         self._log = log
+        self._former_log_ids = former_log_ids
         self._reader = reader
         self._partitions = partitions
         self._report = report
@@ -218,7 +227,7 @@ class Comparison:
         heads = {shard: head.position for shard, head in (await self._log.heads()).items()}
         self._positions = sum(heads.values())
         self._total = sum((await self._reader.ends()).values())
-        log_ids = {self._log.log_id}
+        log_ids = {self._log.log_id, *self._former_log_ids}
         for shard in heads:
             first = await self._log.read_shard(shard, 0, 1)
             log_ids.update(decode_frame(commit.frame).log_id for commit in first)

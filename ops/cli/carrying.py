@@ -71,7 +71,7 @@ async def _compare(where: Where, kafka: KafkaSettings, cluster_id: str, step: St
     from ops.carrying import open_log, open_topic
 
     async with open_log(where) as log, open_topic(kafka, cluster_id, log.shard_count) as topic:
-        comparison = Comparison(log, topic, topic.partitions, step)
+        comparison = Comparison(log, topic, topic.partitions, step, log.former_log_ids)
         async for difference in comparison.differences():
             if json:
                 emit(difference)
@@ -146,7 +146,7 @@ async def _repair(
         open_sender(kafka, cluster_id, log.shard_count, partitions) as sender,
         open_topic(kafka, cluster_id, log.shard_count) as topic,
     ):
-        comparison = Comparison(log, topic, topic.partitions)
+        comparison = Comparison(log, topic, topic.partitions, former_log_ids=log.former_log_ids)
         async for _ in comparison.differences():
             pass
         return await refill(log, sender, comparison.missing, step)

@@ -63,8 +63,10 @@ class Post(msgspec.Struct, frozen=True, gc=False):
 class LogBook:
     """The log, read on after each fault: every chain is verified, every event indexed. `open` it, `close` it."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, former_log_ids: Sequence[str] = ()) -> None:
         self.log = log
+        self.former_log_ids = former_log_ids
+        """What it was called before it was put back."""
         self.codec = EventCodec(Registry(EVENT_CLASSES), PlainSealing())
         self.posts: dict[str, list[Post]] = {}
         """By client message id: more than one is a duplicate."""
@@ -76,7 +78,8 @@ class LogBook:
     @classmethod
     async def open(cls, uri: str, database: str) -> LogBook:
         """Raises what `MongoLog.open_read_only` raises."""
-        return cls(await MongoLog.open_read_only(uri, database))
+        log = await MongoLog.open_read_only(uri, database)
+        return cls(log, log.former_log_ids)
 
     async def close(self) -> None:
         """Let go."""

@@ -189,7 +189,7 @@ class Stage:
         await self._relayed()
         shards = book.log.shard_count
         async with open_topic(self.kafka_settings, self.roles.place.database, shards) as topic:
-            comparison = Comparison(book.log, topic, topic.partitions)
+            comparison = Comparison(book.log, topic, topic.partitions, former_log_ids=book.former_log_ids)
             return [f"Kafka: {difference}" async for difference in comparison.differences()]
 
     async def _relayed(self) -> None:

@@ -38,8 +38,9 @@ class House:
         for commit in commits:
             self.carrier.put(commit.shard % PARTITIONS, [record_of(commit)])
 
-    async def compare(self) -> tuple[list[Difference], Compared, Comparison]:
-        comparison = Comparison(self.log, MemoryReader(self.carrier), PARTITIONS)
+    async def compare(self, *former_log_ids: str) -> tuple[list[Difference], Compared, Comparison]:
+        reader = MemoryReader(self.carrier)
+        comparison = Comparison(self.log, reader, PARTITIONS, former_log_ids=former_log_ids)
         return [found async for found in comparison.differences()], comparison.summary, comparison
 
     async def restored(self) -> MemoryLog:
@@ -118,6 +119,18 @@ async def test_a_branch_that_was_left_is_no_difference() -> None:
     found, summary, _ = await house.compare()
     assert found == []
     assert summary.left == left
+
+
+async def test_a_branch_of_which_nothing_stayed_is_no_difference_either() -> None:
+    house, left = await a_restored_log()
+    between = ShardMaker(0, "log-between")
+    first = house.log._shards[0].commits[2]
+    between.head, between.versions = first.head, {"notes": 3}
+    house.send(*between.batch(4))
+    found, summary, _ = await house.compare("log-a", "log-between")
+    assert found == []
+    assert summary.left == left + 4
+    assert not (await house.compare())[1].same
 
 
 async def a_restored_log() -> tuple[House, int]:
