@@ -16,7 +16,7 @@ from eventlog.bus import Bus
 from eventlog.carrier import CarrierUnavailableError, Sender, TopicMismatchError, partition_of
 from eventlog.checkpoints import Checkpoint
 from eventlog.kafka_record import record_of
-from eventlog.port import Log
+from eventlog.port import Log, LogUnavailableError
 from eventlog.record import Commit, Committed
 from eventlog.relay_line import Line, RelayMetrics, RelaySettings
 
@@ -323,10 +323,12 @@ class Relay:
     async def _reconnect(self, generation: int) -> None:
         try:
             await self._connect(generation)
-        except (CarrierUnavailableError, TopicMismatchError) as error:
+        except (CarrierUnavailableError, TopicMismatchError, LogUnavailableError) as error:
+            # The log is looked at as well: whether the carrier has of it what it lost itself.
             if not self._is_told_away:
                 self._is_told_away = True
-                _log.warning("the carrier is away; what is durable waits for it", error=str(error))
+                away = "log" if isinstance(error, LogUnavailableError) else "carrier"
+                _log.warning(f"the {away} is away; what is durable waits for it", error=str(error))
 
     async def _connect(self, generation: int) -> None:
         """Start the sender anew, once for all lines that failed under the same start."""

@@ -52,6 +52,8 @@ def _masked_value(key: str, value: Any) -> Any:
         return MASK
     if isinstance(value, Mapping):
         return {name: _masked_value(str(name), inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_masked_value(key, inner) for inner in value]
     if isinstance(value, str) and len(value) > VALUE_LENGTH_MAX:
         return f"{value[:VALUE_LENGTH_MAX]}… ({len(value)} characters)"
     return value

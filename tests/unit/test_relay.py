@@ -17,6 +17,7 @@ from eventlog.carrier import CarrierUnavailableError, TopicMismatchError
 from eventlog.carrier_memory import MemoryCarrier, MemorySender
 from eventlog.kafka_record import carried_of
 from eventlog.memory import MemoryLog
+from eventlog.port import LogUnavailableError
 from eventlog.record import Commit
 from eventlog.relay import Relay, RelaySettings
 from tests.contract.log_samples import LOG_ID, SAMPLE_CODEC, SHARD_COUNT, ShardMaker
@@ -44,12 +45,16 @@ class CountedSender(MemorySender):
     def __init__(self, carrier: MemoryCarrier) -> None:
         super().__init__(carrier)
         self._refused: asyncio.Queue[None] = asyncio.Queue()
+        self.log_away = False
+        """Whether the log, which it looks at before it connects, does not answer."""
 
     @override
     async def start(self) -> Mapping[int, int]:
         try:
+            if self.log_away:
+                raise LogUnavailableError("no primary")
             return await super().start()
-        except CarrierUnavailableError:
+        except (CarrierUnavailableError, LogUnavailableError):
             self._refused.put_nowait(None)
             raise
 
@@ -174,6 +179,18 @@ async def test_a_carrier_that_is_away_loses_nothing() -> None:
         assert relay.lag == {0: 2, 1: 2}
         house.carrier.is_up = True
         await relay.drained()
+        assert house.sent(0) == house.sent(1) == [1, 2]
+
+
+async def test_a_log_that_is_away_while_the_carrier_is_reached_again_ends_no_line() -> None:
+    house = House()
+    async with house.relay() as relay:
+        house.carrier.is_up, house.sender.log_away = False, True
+        await house.write(0, 2)
+        await house.write(1, 2)
+        await asyncio.wait_for(house.sender.refused(4), 5)
+        house.carrier.is_up, house.sender.log_away = True, False
+        await asyncio.wait_for(relay.drained(), 5)
         assert house.sent(0) == house.sent(1) == [1, 2]
 
 

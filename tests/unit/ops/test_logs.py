@@ -45,6 +45,16 @@ def test_secrets_and_contents_are_masked_at_every_depth(stream: io.StringIO) -> 
     assert second["inner"] == {"text": MASK}
 
 
+def test_secrets_inside_of_lists_are_masked(stream: io.StringIO) -> None:
+    set_up_logs("info", "json", stream)
+    structlog.get_logger().info(
+        "asked", calls=[{"password": "p", "path": "/"}], pairs=({"x": [{"body": "b"}]},)
+    )
+    (line,) = lines(stream)
+    assert line["calls"] == [{"password": MASK, "path": "/"}]
+    assert line["pairs"] == [{"x": [{"body": MASK}]}]
+
+
 def test_what_only_sounds_like_a_secret_is_shown(stream: io.StringIO) -> None:
     set_up_logs("info", "json", stream)
     structlog.get_logger().info("password changed", token_id="t1", body_bytes=7)
