@@ -90,7 +90,7 @@ class Coverage:
                 self._counters.repeated += 1
                 continue
             reached[shard] = position
-            if committed is not None:
+            if committed is not None and not self._is_given_up(committed.commit.stream):
                 fresh.append(committed)
         self._deliver(fresh, reached)
         return fresh
@@ -109,7 +109,7 @@ class Coverage:
         self._deliver(fresh, reached)
 
     def _chosen(self, commit: Commit) -> Committed | None:
-        if commit.stream not in self._wanted and kind_of(commit.stream) is StreamKind.USER:
+        if self._is_given_up(commit.stream):
             return None  # Most of a log that is none of ours is left out without being read.
         try:
             if not self._sieve.passes(concern_of(self._codec.decode(commit, ROUTING_TYPES))):
@@ -118,6 +118,10 @@ class Coverage:
         except UnknownEventError as error:
             self._undecodable(commit.shard, commit.position, error)
             return None
+
+    def _is_given_up(self, stream: str) -> bool:
+        """Whether it is an account that nobody here wants: what its last frames open, nobody would hear the end of."""
+        return stream not in self._wanted and kind_of(stream) is StreamKind.USER
 
     def _opened(self, frame: bytes) -> tuple[Committed | None, Place]:
         try:
@@ -138,6 +142,9 @@ class Coverage:
                 self.held_too_much = True  # Positions stay, so that the log brings it again.
                 return
             self._held += fresh
+            for committed in fresh:
+                # Also of what a pusher sent: nobody listens yet to what was joined by it, but the log may bring what follows.
+                self._sieve.passes(concern_of(committed))
             self.reach(reached)
             return
         self.release()

@@ -51,6 +51,7 @@ class Exchange:
     def leave(self, outbox: Outbox) -> None:
         """It is gone. Idempotent."""
         self._outboxes.pop(outbox, None)
+        outbox.joined.clear()  # Frames that did not fit any more brought joins too.
         self.unwant(outbox, tuple(outbox.streams), outbox.frames)
 
     def want(self, outbox: Outbox, streams: Iterable[str]) -> None:

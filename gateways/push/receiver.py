@@ -220,6 +220,8 @@ class Receiver(Routes):
 
     async def take(self, upstream: Upstream, message: pb.ToGateway) -> None:
         """What the pusher says, one message after the other. Raises BrokenStreamError, and what the log raises."""
+        if upstream.ended:
+            raise BrokenStreamError("it was given up already")  # Nothing wanted since was said there.
         upstream.received += 1
         self.counters.messages += 1
         if message.number != upstream.received:
@@ -247,7 +249,10 @@ class Receiver(Routes):
                 await self._tail.read(message.reached)
             except TooFarBehindError as error:
                 self._jump(error)
-            self._coverage.reach(message.reached)
+            held = self._coverage.positions
+            if any(held.get(shard, 0) < position for shard, position in message.reached.items()):
+                # A log under a new primary may lack for a moment what is durable; or more came than may be kept back.
+                raise BrokenStreamError("the log does not show yet what the pusher has")
         upstream.confirmed(message.confirmed)
         if message.confirmed < upstream.first:
             return  # Somebody joined by what was read.

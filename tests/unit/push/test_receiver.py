@@ -6,6 +6,7 @@ import pytest
 
 from domain.errors import Problem
 from domain.streams import user_stream
+from gateways.push.receiver import BrokenStreamError
 from gateways.push.settings import PushSettings
 from tests.unit.push.world import Gateway, PusherHere, Record, Wire
 
@@ -212,3 +213,69 @@ async def test_a_commit_of_a_large_group_is_sent_once_to_a_gateway(house: House)
     await house.wire.settle()
     assert house.pusher.exchange.counters.routed == 2
     assert len(house.gateway.places) == 2
+
+
+async def test_what_follows_a_joining_that_is_kept_back_may_come_from_the_log(house: House) -> None:
+    house.gateway.listen(user_stream("default", "bob"))
+    await house.wire.settle()
+    await house.pass_time(2.1)
+    joining = await house.record.join("g_1", "bob")
+    house.pusher.catch_up()
+    await house.wire.down()
+    said = await house.record.say("g_1")
+    await house.receiver.look()
+    assert house.gateway.places == [joining, said]
+
+
+async def test_what_the_log_does_not_show_yet_is_not_passed_over(house: House) -> None:
+    house.gateway.listen("g_1")
+    await house.wire.settle()
+    house.wire.cut()
+    place = await house.record.say("g_1")
+    house.pusher.catch_up()
+    house.record.log.is_short = True
+    wire = Wire(house.pusher, house.receiver)
+    with pytest.raises(BrokenStreamError):
+        await wire.settle()
+    wire.cut()
+    assert house.gateway.places == []
+    house.record.log.is_short = False
+    await Wire(house.pusher, house.receiver).settle()
+    assert house.gateway.places == [place]
+
+
+async def test_a_stream_that_was_given_up_brings_nothing_more(house: House) -> None:
+    house.gateway.listen("g_1")
+    await house.wire.up()
+    house.receiver.broken(house.wire.upstream)
+    with pytest.raises(BrokenStreamError):
+        await house.wire.down()
+    assert not house.wire.upstream.live
+
+
+async def test_the_last_frames_of_an_account_that_nobody_wants_open_nothing(house: House) -> None:
+    bob = user_stream("default", "bob")
+    house.gateway.listen(bob)
+    await house.wire.settle()
+    await house.record.end("bob")
+    house.pusher.catch_up()
+    house.gateway.unlisten(bob)
+    await house.pass_time(SETTINGS.linger_s + 0.1)
+    house.receiver._wants.sweep()
+    await house.wire.settle()
+    await house.receiver.look()
+    assert house.gateway.places == []
+
+
+async def test_a_gateway_that_was_cut_is_forgotten_whoever_joined_meanwhile(house: House) -> None:
+    bob = user_stream("default", "bob")
+    house.gateway.listen(bob)
+    await house.wire.settle()
+    house.wire.outbox.end("it takes too little")
+    await house.record.join("g_1", "bob")
+    house.pusher.catch_up()
+    house.wire.cut()
+    assert house.wire.outbox.streams == set()
+    await house.record.say("g_1")
+    house.pusher.catch_up()
+    assert house.pusher.exchange.counters.routed == 1, "the joining, and nothing after it"

@@ -44,6 +44,8 @@ class FickleLog(MemoryLog):
     def __init__(self) -> None:
         super().__init__("log-1", SHARDS)
         self.away = False
+        self.is_short = False
+        """Whether it shows no commits, as under a primary that does not know yet what its predecessor promised."""
         self.reads = 0
 
     @override
@@ -55,6 +57,8 @@ class FickleLog(MemoryLog):
     async def read_shard(self, shard: int, after_position: int, limit: int) -> Sequence[Commit]:
         self._check()
         self.reads += 1
+        if self.is_short:
+            return ()
         return await super().read_shard(shard, after_position, limit)
 
     def _check(self) -> None:
