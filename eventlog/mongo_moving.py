@@ -5,6 +5,7 @@ Raises the errors of the driver.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,13 +33,13 @@ def moving_as(database: str, token: str) -> str:
 
 async def users_of(driver: MongoDriver, own: str) -> Sequence[str]:
     """The addresses of connections that serve or move the driver's database, as far as its user may know; `own` are not told."""
+    served = serving_as(driver.database)
     try:
-        operations = await _connections(driver, all_users=True)
+        operations = await _connections(driver, served, all_users=True)
     except OperationFailure as error:
         if error.code != UNAUTHORIZED:
             raise
-        operations = await _connections(driver, all_users=False)
-    served = serving_as(driver.database)
+        operations = await _connections(driver, served, all_users=False)
     return sorted(
         {
             str(operation.get("client", "?"))
@@ -49,9 +50,12 @@ async def users_of(driver: MongoDriver, own: str) -> Sequence[str]:
     )
 
 
-async def _connections(driver: MongoDriver, *, all_users: bool) -> Sequence[Mapping[str, Any]]:
+async def _connections(driver: MongoDriver, name: str, *, all_users: bool) -> Sequence[Mapping[str, Any]]:
+    """Those whose name begins so. The server chooses them: it may have thousands of others."""
     looking = {"$currentOp": {"allUsers": all_users, "idleConnections": True}}
-    reply = await driver.admin("aggregate", pipeline=[looking], cursor={"batchSize": CONNECTIONS_TOLD_MAX})
+    ours = {"$match": {"appName": {"$regex": f"^{re.escape(name)}"}}}
+    batch = {"batchSize": CONNECTIONS_TOLD_MAX}
+    reply = await driver.admin("aggregate", pipeline=[looking, ours], cursor=batch)
     found: Sequence[Mapping[str, Any]] = reply["cursor"]["firstBatch"]
     return found
 

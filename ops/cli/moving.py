@@ -66,7 +66,10 @@ async def _move(settings: Settings, source: str, target: str, step: Step, *, giv
         if stage in halves:
             step(halves[stage] * total + done, 2 * total)
 
-    async with source_of(settings, source) as here, target_of(settings, target, here) as there:
+    async with (
+        source_of(settings, source) as here,
+        target_of(settings, target, here, make=not give_up) as there,
+    ):
         if give_up:
             await transfer.give_up(here, there)
             return None
@@ -84,15 +87,17 @@ def source_of(settings: Settings, name: str) -> AbstractAsyncContextManager[Sour
     return folder_source(Path(name))
 
 
-def target_of(settings: Settings, name: str, source: Source) -> AbstractAsyncContextManager[Target]:
-    """The place of that name, to move to."""
+def target_of(
+    settings: Settings, name: str, source: Source, *, make: bool = True
+) -> AbstractAsyncContextManager[Target]:
+    """The place of that name, to move to; unless it may be made, only what an earlier move made."""
     if name == CLUSTER:
         from ops.moving.cluster import cluster_target
 
-        return cluster_target(settings.cluster, source)
+        return cluster_target(settings.cluster, source, make=make)
     from ops.moving.folder import folder_target
 
-    return folder_target(Path(name), source)
+    return folder_target(Path(name), source, make=make)
 
 
 def _told(moved: Moved, settings: Settings) -> list[tuple[str, object]]:

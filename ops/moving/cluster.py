@@ -21,7 +21,7 @@ from eventlog.mongo_schema import COMMITS, LOG, LogDocument, prepare, read_log
 from eventlog.mongo_secrets import MongoSecrets
 from eventlog.mongo_server import connected, opening_failure
 from ops.cluster import SECRETS_SUFFIX, VIEWS_SUFFIX, address_of, kafka_settings
-from ops.moving.transfer import MoveRefusedError, Source, check_destination
+from ops.moving.transfer import MoveRefusedError, Source, check_destination, nothing_arrived
 from ops.settings import ClusterModel
 
 R = TypeVar("R")
@@ -83,8 +83,11 @@ async def cluster_source(cluster: ClusterModel) -> AsyncIterator[ClusterSource]:
 
 
 @asynccontextmanager
-async def cluster_target(cluster: ClusterModel, source: Source) -> AsyncIterator[ClusterTarget]:
-    """The databases that the settings name: empty, or with what an earlier move of the same log brought.
+async def cluster_target(
+    cluster: ClusterModel, source: Source, *, make: bool = True
+) -> AsyncIterator[ClusterTarget]:
+    """The databases that the settings name: empty, or with what an earlier move of the same log brought; only the latter unless it may
+    be made.
 
     Raises as `cluster_source`, and TopicMismatchError, CarrierUnavailableError.
     """
@@ -92,6 +95,8 @@ async def cluster_target(cluster: ClusterModel, source: Source) -> AsyncIterator
         place, driver = await entered(cluster, stack)
         check_destination(source, place)
         found = await told(read_log(driver))
+        if found is None and not make:
+            raise nothing_arrived(source, place)
         if found is None:
             await told(_check_free(driver, cluster.mongodb_database, stack))
             await _check_topic(cluster, source)

@@ -16,7 +16,7 @@ from eventlog.sqlite_schema import mark_moved, remember_former_log_ids
 from eventlog.sqlite_secrets import SqliteSecrets
 from ops import backup
 from ops.folder import DataFolder, held_folder, remove_database
-from ops.moving.transfer import MoveRefusedError, Source, check_destination
+from ops.moving.transfer import MoveRefusedError, Source, check_destination, nothing_arrived
 
 _ARRIVING_SECRETS = "secrets.db.moving"
 
@@ -87,14 +87,16 @@ async def folder_source(root: Path) -> AsyncIterator[FolderSource]:
 
 
 @asynccontextmanager
-async def folder_target(root: Path, source: Source) -> AsyncIterator[FolderTarget]:
-    """A folder that is absent, empty, or holds what an earlier move to it brought.
+async def folder_target(root: Path, source: Source, *, make: bool = True) -> AsyncIterator[FolderTarget]:
+    """A folder that is absent, empty, or holds what an earlier move to it brought; only the latter unless it may be made.
 
     Raises MoveRefusedError and what opening files raises.
     """
     check_destination(source, place_of(root))
     folder = DataFolder(root)
     is_whole = await asyncio.to_thread(_holds_log, folder)
+    if not (make or is_whole or folder.arriving.exists()):
+        raise nothing_arrived(source, place_of(root))
     async with AsyncExitStack() as stack:
         stack.enter_context(held_folder(root))
         if is_whole:
@@ -113,7 +115,7 @@ async def folder_target(root: Path, source: Source) -> AsyncIterator[FolderTarge
 
 def place_of(root: Path) -> str:
     """A folder by its machine and its path."""
-    return f"the folder {root.absolute()} on {socket.gethostname()}"
+    return f"the folder {root.resolve()} on {socket.gethostname()}"
 
 
 def _holds_log(folder: DataFolder) -> bool:

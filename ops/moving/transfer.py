@@ -227,7 +227,10 @@ class Move:
 def check_destination(source: Source, place: str) -> None:
     """Raises MoveRefusedError if the log was moved to another place already. Asked before anything is made there."""
     if source.moved_to not in (None, place):
-        raise MoveRefusedError(f"the log in {source.place} was moved to {source.moved_to} already")
+        raise MoveRefusedError(
+            f"the log in {source.place} was moved to {source.moved_to} already: if that move was broken off, name that very place"
+            f" (this one is {place})"
+        )
 
 
 def check_pair(source: Source, target: Target) -> None:
@@ -240,6 +243,19 @@ def check_pair(source: Source, target: Target) -> None:
         raise MoveRefusedError(
             f"{target.place} holds a copy of this log that no move made: choose another place, or empty it"
         )
+
+
+def nothing_arrived(source: Source, place: str) -> MoveRefusedError:
+    """Why a move to a place that holds nothing of it is not given up.
+
+    Before a source is closed all of it has been copied. So what is not there any more was taken away, and perhaps had gone on before.
+    """
+    if source.moved_to is None:
+        return MoveRefusedError(f"there is nothing to give up: {place} holds nothing of a move")
+    return MoveRefusedError(
+        f"{place} holds nothing of the move any more, and the log may have gone on there: if it never did, run the same move again; if"
+        f" it did, {source.place} comes back only as another log (`minutebook backup` and `restore`, in a cluster `restore --in-place`)"
+    )
 
 
 async def give_up(source: Source, target: Target) -> None:
