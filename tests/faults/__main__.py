@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := set(words.kind) - known.keys():
         parser.error(f"there is no kind {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     chosen = [known[name] for name in words.kind] or [*known.values()]
-    wanted = [(kind, words.count or (kind.full if words.full else kind.small)) for kind in chosen]
+    wanted = [(kind, words.count or (kind.full if words.full else max(kind.small, 1))) for kind in chosen]
     seed = new_seed() if words.seed is None else words.seed
     say(f"seed {seed}")
     begun = time.monotonic()

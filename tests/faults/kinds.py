@@ -24,7 +24,10 @@ SLOW_REDIS_FOR_S = 8.0
 
 
 class Kind(msgspec.Struct, frozen=True, kw_only=True):
-    """One kind of fault. `full` and `small`: how many a whole run does, and one of CI's. `hurts_kafka`: it is compared afterwards."""
+    """One kind of fault. `full` and `small`: how many a whole run does, and one of CI's; `hurts_kafka`: it is compared afterwards.
+
+    `small` is 0 where CI has other tests of the same: a cluster that is hurt in every way takes ten minutes on two processors.
+    """
 
     name: str
     hurt: Hurt
@@ -171,19 +174,19 @@ def kinds(*, full: bool) -> Mapping[str, Kind]:
     away_revoking_s = KAFKA_AWAY_S if full else 8.0
     found = [
         *(Kind(name=f"kill-{role}", hurt=killing(role), full=50, small=1) for role in KILLED),
-        Kind(name="ack-cut-client", hurt=cutting.cut_client, full=250, small=25, sends_each=cutting.SENDS),
-        Kind(name="ack-cut-owner", hurt=cutting.cut_owner, full=250, small=25, sends_each=cutting.SENDS),
+        Kind(name="ack-cut-client", hurt=cutting.cut_client, full=250, small=10, sends_each=cutting.SENDS),
+        Kind(name="ack-cut-owner", hurt=cutting.cut_owner, full=250, small=10, sends_each=cutting.SENDS),
         Kind(name="mongodb-kill-primary", hurt=kill_primary, full=30, small=1),
-        Kind(name="mongodb-step-down", hurt=step_down, full=20, small=1),
-        Kind(name="mongodb-stop-primary", hurt=stop_primary, full=20, small=1),
-        Kind(name="mongodb-kill-all", hurt=kill_mongodb, full=10, small=1),
+        Kind(name="mongodb-step-down", hurt=step_down, full=20, small=0),
+        Kind(name="mongodb-stop-primary", hurt=stop_primary, full=20, small=0),
+        Kind(name="mongodb-kill-all", hurt=kill_mongodb, full=10, small=0),
         Kind(name="redis-flushall", hurt=empty_redis, full=20, small=1),
-        Kind(name="redis-kill", hurt=kill_redis, full=20, small=1),
-        Kind(name="redis-slow", hurt=slow_redis, full=10, small=1),
-        Kind(name="redis-emptied-quiet", hurt=scenarios.empty_redis_in_quiet, full=3, small=1),
+        Kind(name="redis-kill", hurt=kill_redis, full=20, small=0),
+        Kind(name="redis-slow", hurt=slow_redis, full=10, small=0),
+        Kind(name="redis-emptied-quiet", hurt=scenarios.empty_redis_in_quiet, full=3, small=0),
         Kind(name="kafka-kill-leader", hurt=kill_leader, full=20, small=1, hurts_kafka=True),
-        Kind(name="kafka-away", hurt=kafka_away(away_s), full=3, small=1, hurts_kafka=True),
-        Kind(name="kafka-topic-deleted", hurt=delete_topic, full=2, small=1, hurts_kafka=True),
+        Kind(name="kafka-away", hurt=kafka_away(away_s), full=3, small=0, hurts_kafka=True),
+        Kind(name="kafka-topic-deleted", hurt=delete_topic, full=2, small=0, hurts_kafka=True),
         Kind(
             name="kafka-away-revoking",
             hurt=scenarios.revoke_without_kafka(away_revoking_s),
@@ -191,6 +194,6 @@ def kinds(*, full: bool) -> Mapping[str, Kind]:
             small=1,
             hurts_kafka=True,
         ),
-        Kind(name="mongodb-restored", hurt=restoring.restore_older, full=1, small=1, hurts_kafka=True),
+        Kind(name="mongodb-restored", hurt=restoring.restore_older, full=1, small=0, hurts_kafka=True),
     ]
     return {kind.name: kind for kind in found}

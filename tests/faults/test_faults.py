@@ -1,4 +1,4 @@
-"""Some of every kind of fault; `python -m tests.faults --full` does the whole of it."""
+"""Some of the kinds of faults; `python -m tests.faults --full` does the whole of it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.services, pytest.ma
 async def test_a_cluster_keeps_its_word_whatever_is_done_to_it(tmp_path: Path) -> None:
     seed = new_seed()
     _log.warning("seed %d", seed)
-    wanted = [(kind, kind.small) for kind in kinds(full=False).values()]
+    wanted = [(kind, kind.small) for kind in kinds(full=False).values() if kind.small]
     async with open_stage(tmp_path, seed) as stage, stage.under_load():
         outcomes = await run_kinds(stage, wanted, _log.warning)
     findings = [finding for outcome in outcomes for finding in outcome.verdict.findings]
