@@ -107,12 +107,25 @@ class FastStore:
             if told in former:
                 await self._client.set(key, owner)
             elif told not in (None, owner):
-                raise FastStoreUnfitError(
-                    f"what begins with {self.prefix} in this Redis is of the log {told!r}, which this cluster never had: set"
-                    f" cluster.cluster_id to a name of its own, use another Redis, or delete the key {key} if that cluster is no more"
-                )
+                raise self._of_another(str(told))
         except (RedisError, OSError) as error:
             raise FastStoreUnavailableError(type(error).__name__) from error
+
+    async def check_unclaimed(self) -> None:
+        """Raises FastStoreUnfitError if the prefix is somebody's already, FastStoreUnavailableError. Writes nothing."""
+        try:
+            standing = await self._client.get(f"{self.prefix}:owner")
+        except (RedisError, OSError) as error:
+            raise FastStoreUnavailableError(type(error).__name__) from error
+        if standing is not None:
+            raise self._of_another(standing.decode() if isinstance(standing, bytes) else str(standing))
+
+    def _of_another(self, log_id: str) -> FastStoreUnfitError:
+        return FastStoreUnfitError(
+            f"what begins with {self.prefix} in this Redis is of the log {log_id!r}, which this cluster never had: set"
+            f" cluster.cluster_id to a name of its own, use another Redis, or delete the key {self.prefix}:owner if that cluster is no"
+            " more"
+        )
 
     def key(self, kind: str, name: str) -> str:
         """A key of this installation. Everything of one name lies in one slot of a cluster."""

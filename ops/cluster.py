@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import structlog
 
-from eventlog.carrier import CarrierUnavailableError
+from eventlog.carrier import CarrierUnavailableError, TopicMismatchError
 from eventlog.checkpoints import Checkpoint
 from eventlog.kafka_branch import check_branch
 from eventlog.kafka_driver import KafkaSender
@@ -19,11 +19,14 @@ from eventlog.kafka_source import KafkaSource
 from eventlog.kafka_topic import check_owner, ensure_topic, look_at_topic, partitions_for, topic_name
 from eventlog.mongo import MongoLog
 from eventlog.mongo_checkpoints import MongoCheckpoint
+from eventlog.mongo_driver import MongoDriver
+from eventlog.mongo_errors import MongoFailure
 from eventlog.mongo_moving import serving_as
+from eventlog.mongo_schema import read_log
 from eventlog.mongo_secrets import MongoSecrets
-from eventlog.mongo_server import connected
+from eventlog.mongo_server import connected, opening_failure
 from eventlog.mongo_snapshots import MongoSnapshots
-from gateways.redis_driver import FastStore, FastStoreUnavailableError
+from gateways.redis_driver import FastStore, FastStoreUnavailableError, FastStoreUnfitError
 from gateways.redis_limits import RedisLimiter
 from gateways.redis_presence import RedisPresence
 from ops.roles.nodes import check_nodes
@@ -66,6 +69,10 @@ async def cluster_stores(settings: Settings) -> AsyncIterator[Stores]:
         # One client for all but the views, whose calls block.
         mongodb = await connected(uri, database, None, {"application": serving_as(database)})
         stack.push_async_callback(mongodb.close)
+        await check_first_start(
+            lambda: _holds_log(mongodb),
+            (fast.check_unclaimed, lambda: _check_topic_unused(cluster, kafka, partitions)),
+        )
         log = await MongoLog.open(mongodb, database, settings.shards, cluster_id=cluster.cluster_id)
         stack.push_async_callback(log.close)
         secrets = await MongoSecrets.open(mongodb, database + SECRETS_SUFFIX)
@@ -95,6 +102,37 @@ async def cluster_stores(settings: Settings) -> AsyncIterator[Stores]:
             fast=copies,
             shared=_shared(fast, settings.node_name),
         )
+
+
+async def check_first_start(
+    holds_log: Callable[[], Awaitable[bool]], checks: Sequence[Callable[[], Awaitable[None]]]
+) -> None:
+    """Before a log is made: nothing else may be another cluster's, or the new log would be in the way of the settings that mend it.
+
+    Raises what the checks raise, unless another process has made the log meanwhile: then what they met may be its work.
+    """
+    if await holds_log():
+        return
+    for check in checks:
+        try:
+            await check()
+        except (FastStoreUnfitError, TopicMismatchError):
+            if await holds_log():
+                return
+            raise
+
+
+async def _holds_log(mongodb: MongoDriver) -> bool:
+    try:
+        return await read_log(mongodb) is not None
+    except MongoFailure as error:
+        raise opening_failure(error) from error
+
+
+async def _check_topic_unused(cluster: ClusterModel, kafka: KafkaSettings, partitions: int) -> None:
+    """A topic that is there already must be as it has to be, and carry nothing. Kafka may be away."""
+    with suppress(CarrierUnavailableError):  # Whoever relays or reads says so.
+        await look_at_topic(kafka, topic_name(cluster.cluster_id), partitions, ())
 
 
 def _fast_views(cluster: ClusterModel, redis_url: str, shard_count: int) -> RedisFast | None:
