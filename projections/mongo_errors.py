@@ -33,19 +33,19 @@ class OutcomeUnknownError(ViewUnavailableError):
 
 @contextmanager
 def told() -> Iterator[None]:
-    """The driver's errors as the port's."""
+    """The driver's errors as the port's. Without the former behind them: a trace in a log would quote the documents that were written."""
     try:
         yield
     except PyMongoError as error:
         if _DUPLICATE_KEY in _codes_of(error):
-            raise DuplicateError from error
+            raise DuplicateError from None
         if _codes_of(error) & _TOO_LARGE:
-            raise BatchTooLargeError(_words_of(error)) from error
+            raise BatchTooLargeError(_words_of(error)) from None
         if error.has_error_label("UnknownTransactionCommitResult"):
-            raise OutcomeUnknownError(_words_of(error)) from error
+            raise OutcomeUnknownError(_words_of(error)) from None
         if _is_transient(error):
-            raise ConflictError(_words_of(error)) from error
-        raise ViewUnavailableError(_words_of(error)) from error
+            raise ConflictError(_words_of(error)) from None
+        raise ViewUnavailableError(_words_of(error)) from None
 
 
 def _codes_of(error: PyMongoError) -> set[object]:
