@@ -78,25 +78,31 @@ _CLOSES: Mapping[str, tuple[int, str]] = {
 async def _catch_up(
     desk: SocketDesk, session: SocketSession, have: dict[str, int] | None, ref: str | None
 ) -> dict[str, int]:
-    """Interest first, then reads. Returns the highest seq per stream that the missed events account for."""
+    """Interest first, then reads. Returns the highest seq per stream that is not delivered live: the missed events account for it, or it
+    lies before the user joined.
+    """
     tenant, user_id = session.user
     # Who speaks for the user is listed already, so a joining or leaving after these heads reaches the session itself.
-    await desk.routes.settled()
+    came = await desk.routes.settled()
     await desk.views.caught_up(desk.head_positions())
+    upto: dict[str, int] = {}
     for name, access in (await desk.views.timeline.user_conversations(tenant, user_id)).items():
         stream = qualified(tenant, name)
         if access.current and not session.ended and not session.parted_meanwhile(stream):
             desk.interest.listen(session, stream)
+            if access.first_seq > 1 and access.position > came.get(access.shard, 0):
+                # The views may know of a joining that has yet to come here, behind what the user may not see.
+                upto[stream] = access.first_seq - 1
     await desk.routes.settled()
     if have is None:
         _welcome(desk, session, ref)
-        return {}
+        return upto
     await desk.views.caught_up(desk.head_positions())
     answer = await desk.views.inbox.hello(tenant, user_id, have)
     _welcome(desk, session, ref)
     await _write_behind(desk, session, answer.behind)
     await _write_missed(desk, session, answer)
-    upto = {qualified(tenant, name): seq for name, seq in answer.upto.items() if name != "me"}
+    upto |= {qualified(tenant, name): seq for name, seq in answer.upto.items() if name != "me"}
     upto[inbox_stream(tenant, user_id)] = answer.upto.get("me", 0)
     return upto
 

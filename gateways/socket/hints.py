@@ -128,6 +128,8 @@ class Hints:
             raise invalid("users", f"at most {ops.PRESENCE_USERS_MAX}")
         if not all(is_user_id(user) for user in op.users):
             raise invalid("users", "a list of user ids")
+        if session.ended:
+            return  # Nobody would ever take it off the lists again.
         self._unwatch(session)
         wanted = session.presence_users = frozenset(op.users)
         tenant = session.user[0]
@@ -138,8 +140,8 @@ class Hints:
             tenant, session.user[1], tuple(dict.fromkeys(op.users))
         )
         frames = await self._presence_frames(tenant, visible)
-        if session.ended or session.presence_users is not wanted:
-            return  # A later list has replaced this one.
+        if session.presence_users is not wanted:
+            return  # A later list has replaced this one, or the socket is gone.
         for frame in frames:
             session.hint(frame)
 

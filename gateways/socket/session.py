@@ -227,9 +227,10 @@ class SocketSession:
 
     def deliver(self, stream: str, seq: int, frame: bytes) -> None:
         """An event's frame, ready-made; kept back until the missed events are out."""
+        if self._floor is not None and self._told_already(stream, seq):
+            return
         if self._phase is Phase.LIVE:
-            if self._floor is None or not self._told_already(stream, seq):
-                self._socket.send_frame(frame)  # type: ignore[union-attr]
+            self._socket.send_frame(frame)  # type: ignore[union-attr]
         elif self._pending is not None:
             self._pending_bytes += len(frame)
             if len(self._pending) >= self._pending_max or self._pending_bytes > PENDING_BYTES_MAX:

@@ -8,7 +8,11 @@ import httpx
 import pytest
 from typing_extensions import override
 
+from domain.streams import shard_of
+from eventlog.record import Committed
 from gateways.routes import EverythingHere
+from gateways.socket import ops
+from gateways.socket.pusher import BURST_EVENTS
 from tests.integration.house import House, content, open_house
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
@@ -19,6 +23,11 @@ class Blind(EverythingHere):
 
     def __init__(self) -> None:
         self.blind = False
+        self.proven = float("inf")
+
+    @override
+    def proven_s(self) -> float:
+        return self.proven
 
     @property
     @override
@@ -79,3 +88,44 @@ async def test_whoever_may_have_missed_something_comes_back_and_is_looked_up_aga
         assert sessions.recall(ann.token) is None
         await ann.line()
         assert sessions.recall(ann.token) is not None
+
+
+async def commits_of(house: House, stream: str) -> list[Committed]:
+    """The whole of a stream."""
+    stores = house.server.stores
+    shard = shard_of(stream, stores.log.shard_count)
+    return [house.server.codec.decode(one) for one in await stores.log.read_stream(shard, stream, 0, 1_000)]
+
+
+async def test_views_that_are_ahead_of_what_is_pushed_show_nothing_of_before_and_nothing_twice(
+    tmp_path: Path,
+) -> None:
+    async with open_house(tmp_path) as house:
+        routes = blinded(house)
+        routes.proven = float("-inf")
+        ann, bob = await house.people("ann", "bob")
+        group = await ann.group(history_visible=False)
+        hidden = await ann.post(group, "before bob")
+        await ann.rest.add_members(group, ["bob"])
+        shown = await ann.post(group, "with bob")
+        line, missing = await bob.line(), await bob.line({group: 0})
+        late = await commits_of(house, group)
+        for batch in (late, late * BURST_EVENTS):  # as it comes, and as a burst
+            house.server.faces.pusher.follow(batch)
+            await line.settle()
+            await missing.settle()
+        assert min(line.seqs(group)) > hidden
+        assert missing.seqs(group) == list(range(hidden + 1, shown + 1))
+
+
+async def test_a_list_of_users_that_comes_behind_its_sockets_end_stays_on_no_list(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house:
+        ann = await house.person("ann")
+        line = await ann.line()
+        desk = house.server.faces.socket_desk
+        (session,) = desk.interest.sessions_of("default", "ann")
+        session.close(1012, "gone")
+        assert await line.ended() == 1012
+        assert session.ended
+        await desk.hints.subscribe_presence(session, ops.PresenceOf(users=["ann"]))
+        assert desk.hints.watched() == []
