@@ -73,8 +73,10 @@ class ShardShare:
         """
         heads = {shard: head.position for shard, head in (await self._log.heads()).items()}
         self._given.update(shards)
-        await self._leave(self._standing_in - self._given)
+        leaving = self._standing_in - self._given
+        # Before anything is waited for: a look at the log that is under way may add shards meanwhile.
         self._standing_in.clear()
+        await self._leave(leaving)
         await self.runner.gain(shards)
         self.runner.note_heads({shard: heads.get(shard, 0) for shard in shards})
         held = self.runner.positions()

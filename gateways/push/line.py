@@ -53,10 +53,11 @@ class PushLines(Lines):
     @override
     async def talk(self, receiver: Receiver) -> None:
         pusher = self._pushers[self._next]
-        links = receiver.counters.links
+        links, began_s = receiver.counters.links, asyncio.get_running_loop().time()
         await self._link(pusher, receiver)
         self.at = None
-        if receiver.counters.links > links:
+        # Who lets a gateway in and then hangs up on it at once is not knocked at faster than one who is not there.
+        if asyncio.get_running_loop().time() - began_s > self._settings.reconnect_max_ms / 1_000:
             self._pause_ms = self._settings.reconnect_first_ms
         self._next = (self._next + 1) % len(self._pushers)
         if self._next == 0 or len(self._pushers) == 1 or receiver.counters.links == links:

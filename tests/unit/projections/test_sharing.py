@@ -223,3 +223,24 @@ async def test_a_stream_parked_by_another_projector_is_read_on_by_that_one() -> 
             assert await mine.views.retry(row.projection, row.stream)
         await mine.caught_up()
         check(world, shelf)
+
+
+async def test_a_look_at_the_log_while_the_group_speaks_leaves_no_shard_with_nobody_to_give_it_up() -> None:
+    world, shelf = World(), MemoryShelf()
+    async with projector(world, shelf) as one:
+        await talk(world)
+        await one.look()
+        await one.look(3.1)
+        late, given = sorted(one.share.standing_in)[:2]
+        await one.caught_up()
+        await one.share.lost([late])
+        await talk(world)
+        await one.look()
+        # A batch is being written meanwhile: the group's word has to wait for it.
+        async with asyncio.timeout(10), asyncio.TaskGroup() as tasks, one.views.runner.paused():
+            tasks.create_task(one.share.positions([given]))
+            tasks.create_task(one.look(3.1))
+            while late not in one.share.standing_in:  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0)
+        assert {shard for shard in ALL if one.views.runner.owns(shard)} == {late, given}
+        assert late in one.share.standing_in
