@@ -119,7 +119,7 @@ class FastRows(Protocol):
         ...
 
     def offer(self, view: str, offers: Sequence[Offer]) -> list[bool]:
-        """Put documents there; for each whether it was taken. One that changed behind its position is refused."""
+        """Put documents there; for each whether it was taken. One that changed behind its position, or is larger than all may be, is refused."""
         ...
 
     def fetch(self, view: str, asks: Sequence[Ask]) -> list[Held | Miss]:

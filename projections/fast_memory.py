@@ -133,6 +133,9 @@ class FastMemory:
 
     def _offer(self, view: str, offer: Offer) -> bool:
         shard = self._shards.get((view, offer.shard))
+        size = size_of(offer.small, offer.events, offer.members)
+        if size > self._bytes_max:
+            return False
         if shard is None or offer.position < max(shard.touched_floor, shard.touched.get(offer.name, 0)):
             return False
         if offer.partial:
@@ -142,7 +145,6 @@ class FastMemory:
             document.members.update(offer.members)
             document.size += size_of(offer.members)
             return True
-        size = size_of(offer.small, offer.events, offer.members)
         shard.documents[offer.name] = _Document(
             offer.position,
             offer.floor,

@@ -288,10 +288,14 @@ class RedisFast:
         """See the port."""
         now_ms = time.time_ns() // 1_000_000
         calls: list[Call] = []
-        for one in offers:
+        fitting: list[int] = []
+        for number, one in enumerate(offers):
+            size = size_of(one.small, one.events, one.members)
+            if size > self._bytes_max:
+                continue  # All others would go for it, and then it.
+            fitting.append(number)
             body: list[bytes] = []
             sizes = [_sizes(fields, body) for fields in (one.small, one.events, one.members)]
-            size = size_of(one.small, one.events, one.members)
             packed = _pack((one.name, *sizes, one.floor, one.high, size))
             arguments = (
                 one.position,
@@ -302,7 +306,8 @@ class RedisFast:
                 b"".join(body),
             )
             calls.append((self._key(view, one.shard), arguments))
-        return [bool(reply) for reply in self.writing.run(_OFFER, calls)]
+        taken = dict(zip(fitting, self.writing.run(_OFFER, calls), strict=True))
+        return [bool(taken.get(number)) for number in range(len(offers))]
 
     def fetch(self, view: str, asks: Sequence[Ask]) -> list[Held | Miss]:
         """See the port."""

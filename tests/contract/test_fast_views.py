@@ -203,6 +203,8 @@ def test_what_was_used_longest_ago_goes_first(make: Maker) -> None:
     assert len(there) == 3
     assert {"cg_0", "cg_5"} <= set(there)
     assert rows.offer(VIEW, [offer(5, events={1: bytes(2_000)})]) == [False]
+    # For what is too large by itself nobody goes.
+    assert all(isinstance(fetched(rows, 5, name), Held) for name in there)
 
 
 def test_views_and_shards_are_apart(rows: FastRows) -> None:
