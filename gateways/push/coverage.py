@@ -80,12 +80,15 @@ class Coverage:
             self._take_heads(risen)
 
     def take_frames(self, frames: Sequence[bytes]) -> Sequence[Committed]:
-        """What a pusher sent: it has chosen already. Returns what was new."""
+        """What a pusher sent: it has chosen already. Returns what came, new or not."""
+        came: list[Committed] = []
         fresh: list[Committed] = []
         reached: dict[int, int] = {}
         for frame in frames:
             committed, (shard, position) = self._opened(frame)
             self._counters.received += 1
+            if committed is not None:
+                came.append(committed)
             if position <= reached.get(shard, self._positions.get(shard, 0)):
                 self._counters.repeated += 1
                 continue
@@ -93,7 +96,7 @@ class Coverage:
             if committed is not None and not self._is_given_up(committed.commit.stream):
                 fresh.append(committed)
         self._deliver(fresh, reached)
-        return fresh
+        return came
 
     def take_commits(self, commits: Sequence[Commit]) -> None:
         """What was read from the log: consecutive commits of one shard, of which only some concern anybody here."""

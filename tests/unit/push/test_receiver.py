@@ -279,3 +279,19 @@ async def test_a_gateway_that_was_cut_is_forgotten_whoever_joined_meanwhile(hous
     await house.record.say("g_1")
     house.pusher.catch_up()
     assert house.pusher.exchange.counters.routed == 1, "the joining, and nothing after it"
+
+
+async def test_a_joining_that_the_log_brought_first_leaves_no_wish_behind(house: House) -> None:
+    house.gateway.listen(user_stream("default", "bob"))
+    await house.wire.settle()
+    joining = await house.record.join("g_1", "bob")
+    for _ in range(2):
+        await house.receiver.look()
+    assert house.gateway.places == [joining]
+    house.gateway.unlisten("g_1")
+    await house.pass_time(SETTINGS.linger_s + 0.1)
+    house.receiver._wants.sweep()
+    await house.wire.settle()
+    house.pusher.catch_up()
+    await house.wire.settle()
+    assert house.pusher.exchange.gateways == {"gateway-1": 1}, "his own stream"
