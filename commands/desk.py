@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from commands.caller import Answer, Caller, Keyed
 from commands.node import Node
-from commands.order import NO_PLACES, NO_USERS, Order
+from commands.order import NO_PLACES, NO_USERS, Order, outcome_of
 from commands.ownership import NotOwner
 from commands.port import Outline, outline_of
 from commands.tasks import TaskOwner
@@ -86,17 +85,7 @@ class Desk:
 
     async def execute(self, caller: Caller, name: str, command: Command, keyed: Keyed) -> Answer:
         """Do it and wait. Raises Problem. A cancelled caller leaves the command running; the same key tells what became of it."""
-        outcome: asyncio.Future[Answer | Problem] = asyncio.get_running_loop().create_future()
-
-        def done(result: Answer | Problem) -> None:
-            if not outcome.done():
-                outcome.set_result(result)
-
-        self.submit(caller, name, command, keyed, done)
-        result = await outcome
-        if isinstance(result, Problem):
-            raise result
-        return result
+        return await outcome_of(lambda done: self.submit(caller, name, command, keyed, done))
 
     def submit(
         self,

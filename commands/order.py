@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 
 from commands.caller import Answer
@@ -14,6 +15,21 @@ Done = Callable[[Answer | Problem], None]
 NO_OLDER: Mapping[int, Message] = {}
 NO_USERS: frozenset[str] = frozenset()
 NO_PLACES: frozenset[Place] = frozenset()
+
+
+async def outcome_of(submit: Callable[[Done], None]) -> Answer:
+    """Hand in by `submit`, and wait. Raises Problem. A cancelled caller leaves the command running; the same key tells what became of it."""
+    outcome: asyncio.Future[Answer | Problem] = asyncio.get_running_loop().create_future()
+
+    def done(result: Answer | Problem) -> None:
+        if not outcome.done():
+            outcome.set_result(result)
+
+    submit(done)
+    result = await outcome
+    if isinstance(result, Problem):
+        raise result
+    return result
 
 
 class Order:

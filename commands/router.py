@@ -18,7 +18,7 @@ from commands.calls import Call, Lane, Lost, RouterCounters
 from commands.desk import Desk
 from commands.flushing import OUTCOME_UNKNOWN
 from commands.looks import Look, LookKind, answer_look
-from commands.order import Done, Order
+from commands.order import Done, Order, outcome_of
 from commands.ownership import NotOwner, OwnershipMap
 from commands.peers import PeerLostError, Peers
 from commands.port import CommandPort, Outline
@@ -99,17 +99,9 @@ class Router(CommandPort):
         deadline_s: float | None = None,
         trace: Trace | None = None,
     ) -> Answer:
-        outcome: asyncio.Future[Answer | Problem] = asyncio.get_running_loop().create_future()
-
-        def done(result: Answer | Problem) -> None:
-            if not outcome.done():
-                outcome.set_result(result)
-
-        self.submit(caller, name, command, keyed, done, deadline_s=deadline_s, trace=trace)
-        result = await outcome
-        if isinstance(result, Problem):
-            raise result
-        return result
+        return await outcome_of(
+            lambda done: self.submit(caller, name, command, keyed, done, deadline_s=deadline_s, trace=trace)
+        )
 
     @override
     def submit(

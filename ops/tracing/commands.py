@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Mapping
 
@@ -10,7 +9,7 @@ from opentelemetry.trace import SpanKind
 from typing_extensions import override
 
 from commands.caller import Answer, Caller, Keyed
-from commands.order import Done
+from commands.order import Done, outcome_of
 from commands.port import CommandPort, Outline
 from domain.aggregates import State
 from domain.errors import Problem
@@ -28,17 +27,7 @@ class TracedCommands(CommandPort):
 
     @override
     async def execute(self, caller: Caller, name: str, command: Command, keyed: Keyed) -> Answer:
-        outcome: asyncio.Future[Answer | Problem] = asyncio.get_running_loop().create_future()
-
-        def done(result: Answer | Problem) -> None:
-            if not outcome.done():
-                outcome.set_result(result)
-
-        self.submit(caller, name, command, keyed, done)
-        result = await outcome
-        if isinstance(result, Problem):
-            raise result
-        return result
+        return await outcome_of(lambda done: self.submit(caller, name, command, keyed, done))
 
     @override
     def submit(
