@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import grpc
@@ -11,18 +12,17 @@ import structlog
 from typing_extensions import override
 
 from gateways.push.receiver import Lines, Receiver
-from gateways.push.server import GATEWAY, PUSHER, SERVICE
+from gateways.push.server import PUSH_STREAM, SERVICE
 from gateways.push.settings import PushSettings
 from gateways.push.upstream import Upstream
-from gateways.rpc.channels import ready, reason_of
+from gateways.rpc.channels import BROKEN, ready, reason_of
 from gateways.rpc.generated import minutebook_pb2 as base
 from gateways.rpc.generated import push_pb2 as pb
-from gateways.rpc.handshake import VERSION, HandshakeError, check_challenge, check_mac, mac, new_nonce
+from gateways.rpc.handshake import VERSION, HandshakeError
 from gateways.rpc.peer import Face
 
 _log = structlog.get_logger(__name__)
 
-_BROKEN = (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError)
 Stream = grpc.aio.StreamStreamCall[pb.ToPusher, pb.ToGateway]
 
 
@@ -76,7 +76,7 @@ class PushLines(Lines):
             self._failed(pusher, "nobody answers there")
         except HandshakeError as error:
             self._failed(pusher, str(error))
-        except _BROKEN as error:
+        except BROKEN as error:
             self._failed(pusher, reason_of(error))
         finally:
             await channel.close()
@@ -95,22 +95,10 @@ class PushLines(Lines):
             response_deserializer=pb.ToGateway.FromString,
         )
         stream: Stream = method()
-        own = self._face.identity
-        hello = base.Hello(
-            node=own.node,
-            incarnation=self._face.incarnation,
-            link=self._face.next_link(),
-            nonce=new_nonce(),
-            log_id=own.log_id,
-            shard_count=own.shard_count,
+
+        await self._face.introduce(
+            pusher.node, PUSH_STREAM, lambda said: stream.write(_asking(said)), partial(_greeting, stream)
         )
-        await stream.write(pb.ToPusher(version=VERSION, hello=hello))
-        challenge = (await _greeting(stream, "challenge")).challenge
-        check_challenge(challenge, pusher.node)
-        proof = base.Proof(mac=mac(self._face.secret, GATEWAY, hello, challenge))
-        await stream.write(pb.ToPusher(version=VERSION, proof=proof))
-        welcome = (await _greeting(stream, "welcome")).welcome
-        check_mac(welcome.mac, self._face.secret, PUSHER, hello, challenge)
         return stream
 
     async def _talk(self, stream: Stream, receiver: Receiver) -> None:
@@ -136,7 +124,7 @@ class PushLines(Lines):
                     self._broken = "the pusher hung up"
                     return
                 await receiver.take(upstream, message)
-            except _BROKEN as error:
+            except BROKEN as error:
                 self._broken = reason_of(error)
                 return
             except Exception as error:  # noqa: BLE001 - nothing is lost: the next stream begins behind what came
@@ -156,9 +144,15 @@ class PushLines(Lines):
             while (message := upstream.message()) is not None:
                 try:
                     await stream.write(message)
-                except _BROKEN as error:
+                except BROKEN as error:
                     self._broken = reason_of(error)
                     return
+
+
+def _asking(said: base.Hello | base.Proof) -> pb.ToPusher:
+    if isinstance(said, base.Hello):
+        return pb.ToPusher(version=VERSION, hello=said)
+    return pb.ToPusher(version=VERSION, proof=said)
 
 
 async def _greeting(stream: Stream, wanted: str) -> pb.ToGateway:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import grpc
@@ -18,19 +19,15 @@ from gateways.rpc.handshake import (
     VERSION,
     HandshakeError,
     Identity,
-    check_hello,
-    check_mac,
-    mac,
-    new_nonce,
+    Proofs,
+    admit,
 )
 from gateways.rpc.settings import RpcSettings, Tls, checked_secret
 
 _log = structlog.get_logger(__name__)
 
 SERVICE = "minutebook.push.v1.Push"
-GATEWAY = b"push gateway"
-PUSHER = b"push pusher"
-"""Other names than those of the command stream, so that no proof serves for both."""
+PUSH_STREAM = Proofs(asking=b"push gateway", asked=b"push pusher")
 REFUSAL_LOG_S = 1.0
 AGE_MS_MAX = 2**32 - 1
 Context = grpc.aio.ServicerContext[pb.ToPusher, pb.ToGateway]
@@ -145,14 +142,13 @@ class PushServer:
             self._strangers -= 1
 
     async def _greet(self, context: Context) -> Outbox:
-        hello = (await _greeting(context, "hello")).hello
-        check_hello(hello, self._identity)
-        challenge = base.Challenge(node=self._identity.node, nonce=new_nonce())
-        await context.write(pb.ToGateway(version=VERSION, challenge=challenge))
-        proof = (await _greeting(context, "proof")).proof
-        check_mac(proof.mac, self._secret, GATEWAY, hello, challenge)
-        welcome = base.Welcome(mac=mac(self._secret, PUSHER, hello, challenge))
-        await context.write(pb.ToGateway(version=VERSION, welcome=welcome))
+        hello = await admit(
+            self._identity,
+            self._secret,
+            PUSH_STREAM,
+            lambda said: context.write(_asked(said)),
+            partial(_greeting, context),
+        )
         return Outbox(hello.node, self._settings, self._exchange.counters)
 
     async def _read(self, outbox: Outbox, context: Context) -> None:
@@ -196,6 +192,12 @@ class PushServer:
                 await context.write(message)
             if outbox.ended:
                 return
+
+
+def _asked(said: base.Challenge | base.Welcome) -> pb.ToGateway:
+    if isinstance(said, base.Challenge):
+        return pb.ToGateway(version=VERSION, challenge=said)
+    return pb.ToGateway(version=VERSION, welcome=said)
 
 
 async def _greeting(context: Context, wanted: str) -> pb.ToPusher:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import grpc
 
 from gateways.rpc.handshake import HandshakeError
+
+BROKEN = (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError)
+"""What a stream raises that is no more."""
 
 
 async def ready(channel: grpc.aio.Channel) -> None:

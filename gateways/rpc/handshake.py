@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hmac
 import secrets
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -77,3 +79,74 @@ def check_mac(given: bytes, secret: bytes, role: bytes, hello: pb.Hello, challen
     """Raises HandshakeError, after the same time whatever is wrong with it."""
     if not hmac.compare_digest(given, mac(secret, role, hello, challenge)):
         raise HandshakeError("wrong secret: all nodes of a cluster need the same one")
+
+
+class Asking(Protocol):
+    """A message of the side that asks, whichever stream it opens; one of these is there."""
+
+    @property
+    def hello(self) -> pb.Hello: ...
+    @property
+    def proof(self) -> pb.Proof: ...
+
+
+class Asked(Protocol):
+    """A message of the side that is asked."""
+
+    @property
+    def challenge(self) -> pb.Challenge: ...
+    @property
+    def welcome(self) -> pb.Welcome: ...
+
+
+class Proofs(NamedTuple):
+    """What the side that asks and the side that is asked prove to be: of each kind of stream its own names, so that no proof serves for
+    two.
+    """
+
+    asking: bytes
+    asked: bytes
+
+
+COMMAND_STREAM = Proofs(asking=FACE, asked=OWNER)
+
+
+async def introduce(
+    hello: pb.Hello,
+    node: str,
+    secret: bytes,
+    proofs: Proofs,
+    say: Callable[[pb.Hello | pb.Proof], Awaitable[None]],
+    hear: Callable[[str], Awaitable[Asked]],
+) -> None:
+    """The asking side, to the node that it means to reach. `hear` brings the next message, if it is this one.
+
+    Raises HandshakeError, and what `say` and `hear` raise.
+    """
+    await say(hello)
+    challenge = (await hear("challenge")).challenge
+    check_challenge(challenge, node)
+    await say(pb.Proof(mac=mac(secret, proofs.asking, hello, challenge)))
+    welcome = (await hear("welcome")).welcome
+    check_mac(welcome.mac, secret, proofs.asked, hello, challenge)
+
+
+async def admit(
+    own: Identity,
+    secret: bytes,
+    proofs: Proofs,
+    say: Callable[[pb.Challenge | pb.Welcome], Awaitable[None]],
+    hear: Callable[[str], Awaitable[Asking]],
+) -> pb.Hello:
+    """The side that is asked. `hear` brings the next message, if it is this one. Returns who is there.
+
+    Raises HandshakeError, and what `say` and `hear` raise.
+    """
+    hello = (await hear("hello")).hello
+    check_hello(hello, own)
+    challenge = pb.Challenge(node=own.node, nonce=new_nonce())
+    await say(challenge)
+    proof = (await hear("proof")).proof
+    check_mac(proof.mac, secret, proofs.asking, hello, challenge)
+    await say(pb.Welcome(mac=mac(secret, proofs.asked, hello, challenge)))
+    return hello

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 import grpc
 import structlog
@@ -20,19 +21,18 @@ from commands.tasks import TaskOwner
 from domain.aggregates import State
 from domain.errors import Problem
 from eventlog.codec import EventCodec
-from gateways.rpc.channels import ready, reason_of
+from gateways.rpc.channels import BROKEN, ready, reason_of
 from gateways.rpc.counters import PeerCounters
 from gateways.rpc.encoding import Result, command_bytes, pack_call, pack_look, result_of
 from gateways.rpc.generated import minutebook_pb2 as pb
 from gateways.rpc.handshake import (
-    FACE,
-    OWNER,
+    COMMAND_STREAM,
     VERSION,
+    Asked,
     HandshakeError,
     Identity,
-    check_challenge,
-    check_mac,
-    mac,
+    Proofs,
+    introduce,
     new_nonce,
 )
 from gateways.rpc.settings import RpcSettings, Tls, checked_secret
@@ -42,7 +42,6 @@ _log = structlog.get_logger(__name__)
 _PATH = "/minutebook.rpc.v1.Owner/Commands"
 _COMMAND_BYTES = 256
 """What a command weighs beside its JSON."""
-_BROKEN = (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError)
 Stream = grpc.aio.StreamStreamCall[pb.Batch, pb.Answers]
 _NOT_SENT = Lost(sent=False)
 _SENT = Lost(sent=True)
@@ -77,10 +76,24 @@ class Face:
         """Is told what owners say of their shards' heads; the router's, once there is one."""
         self._links = 0
 
-    def next_link(self) -> int:
-        """Numbers rise over all links of the process."""
+    async def introduce(
+        self,
+        node: str,
+        proofs: Proofs,
+        say: Callable[[pb.Hello | pb.Proof], Awaitable[None]],
+        hear: Callable[[str], Awaitable[Asked]],
+    ) -> None:
+        """Begin a link to a node; their numbers rise over all links of the process. Raises as `handshake.introduce` does."""
         self._links += 1
-        return self._links
+        hello = pb.Hello(
+            node=self.identity.node,
+            incarnation=self.incarnation,
+            link=self._links,
+            nonce=new_nonce(),
+            log_id=self.identity.log_id,
+            shard_count=self.identity.shard_count,
+        )
+        await introduce(hello, node, self.secret, proofs, say, hear)
 
     def channel(self, address: str) -> grpc.aio.Channel:
         """A connection of its own."""
@@ -217,7 +230,7 @@ class RpcPeer(Peer):
                 await self._talk(stream)
         except HandshakeError as error:
             self._failed(str(error))
-        except _BROKEN as error:
+        except BROKEN as error:
             self._failed(reason_of(error))
         finally:
             self.up = False
@@ -246,22 +259,9 @@ class RpcPeer(Peer):
             return None
 
     async def _greet(self, stream: Stream) -> None:
-        own = self._face.identity
-        hello = pb.Hello(
-            node=own.node,
-            incarnation=self._face.incarnation,
-            link=self._face.next_link(),
-            nonce=new_nonce(),
-            log_id=own.log_id,
-            shard_count=own.shard_count,
+        await self._face.introduce(
+            self.node, COMMAND_STREAM, lambda said: stream.write(_asking(said)), partial(_greeting, stream)
         )
-        await stream.write(pb.Batch(version=VERSION, hello=hello))
-        challenge = (await _greeting(stream, "challenge")).challenge
-        check_challenge(challenge, self.node)
-        proof = pb.Proof(mac=mac(self._face.secret, FACE, hello, challenge))
-        await stream.write(pb.Batch(version=VERSION, proof=proof))
-        welcome = (await _greeting(stream, "welcome")).welcome
-        check_mac(welcome.mac, self._face.secret, OWNER, hello, challenge)
 
     async def _talk(self, stream: Stream) -> None:
         self.up = True
@@ -275,7 +275,7 @@ class RpcPeer(Peer):
                 await self._read(stream)
             except HandshakeError as error:
                 reason = str(error)
-            except _BROKEN as error:
+            except BROKEN as error:
                 reason = reason_of(error)
             finally:
                 writer.cancel()
@@ -306,7 +306,7 @@ class RpcPeer(Peer):
                 if self._down:
                     await stream.done_writing()
                     return
-            except _BROKEN as error:
+            except BROKEN as error:
                 self._failed(reason_of(error))
                 return
 
@@ -373,6 +373,12 @@ class RpcPeer(Peer):
         outbox, self._outbox = self._outbox, deque()
         for asked in outbox:
             self._hear(asked, _NOT_SENT)
+
+
+def _asking(said: pb.Hello | pb.Proof) -> pb.Batch:
+    if isinstance(said, pb.Hello):
+        return pb.Batch(version=VERSION, hello=said)
+    return pb.Batch(version=VERSION, proof=said)
 
 
 async def _greeting(stream: Stream, wanted: str) -> pb.Answers:

@@ -24,15 +24,11 @@ from gateways.rpc.counters import ServerCounters
 from gateways.rpc.encoding import Result, look_of, order_of, packed_state
 from gateways.rpc.generated import minutebook_pb2 as pb
 from gateways.rpc.handshake import (
-    FACE,
-    OWNER,
+    COMMAND_STREAM,
     VERSION,
     HandshakeError,
     Identity,
-    check_hello,
-    check_mac,
-    mac,
-    new_nonce,
+    admit,
 )
 from gateways.rpc.link import Link
 from gateways.rpc.settings import RpcSettings, Tls, checked_secret
@@ -201,14 +197,13 @@ class CommandServer:
             self._strangers -= 1
 
     async def _greet(self, context: Context) -> Link:
-        hello = (await _greeting(context, "hello")).hello
-        check_hello(hello, self._identity)
-        challenge = pb.Challenge(node=self._identity.node, nonce=new_nonce())
-        await context.write(pb.Answers(version=VERSION, challenge=challenge))
-        proof = (await _greeting(context, "proof")).proof
-        check_mac(proof.mac, self._secret, FACE, hello, challenge)
-        welcome = pb.Welcome(mac=mac(self._secret, OWNER, hello, challenge))
-        await context.write(pb.Answers(version=VERSION, welcome=welcome))
+        hello = await admit(
+            self._identity,
+            self._secret,
+            COMMAND_STREAM,
+            lambda said: context.write(_asked(said)),
+            partial(_greeting, context),
+        )
         return Link(hello.node, hello.incarnation, hello.link, self._desk.head_positions(), self._settings)
 
     async def _read(self, link: Link, context: Context) -> None:
@@ -296,6 +291,12 @@ class CommandServer:
         except BaseException:
             done(_FAILED)
             raise
+
+
+def _asked(said: pb.Challenge | pb.Welcome) -> pb.Answers:
+    if isinstance(said, pb.Challenge):
+        return pb.Answers(version=VERSION, challenge=said)
+    return pb.Answers(version=VERSION, welcome=said)
 
 
 async def _greeting(context: Context, wanted: str) -> pb.Batch:
