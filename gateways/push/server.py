@@ -13,6 +13,7 @@ import structlog
 from gateways.push.exchange import Exchange
 from gateways.push.outbox import Outbox
 from gateways.push.settings import PushSettings
+from gateways.rpc.door import Door, listen_at
 from gateways.rpc.generated import minutebook_pb2 as base
 from gateways.rpc.generated import push_pb2 as pb
 from gateways.rpc.handshake import (
@@ -28,7 +29,6 @@ _log = structlog.get_logger(__name__)
 
 SERVICE = "minutebook.push.v1.Push"
 PUSH_STREAM = Proofs(asking=b"push gateway", asked=b"push pusher")
-REFUSAL_LOG_S = 1.0
 AGE_MS_MAX = 2**32 - 1
 Context = grpc.aio.ServicerContext[pb.ToPusher, pb.ToGateway]
 
@@ -55,8 +55,7 @@ class PushServer:
         self._wire = wire
         self._tls = tls
         self._outboxes: dict[Outbox, None] = {}
-        self._strangers = 0
-        self._refusal_logged_at = -REFUSAL_LOG_S
+        self._door = Door(("gateway", "gateways"), wire.strangers, settings.connect_s)
         self._stopping = False
         self._server: grpc.aio.Server | None = None
 
@@ -72,16 +71,11 @@ class PushServer:
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
         try:
-            port = self._bind(server, address)
+            port = listen_at(server, address, self._tls)
         except RuntimeError as error:
             raise OSError(f"cannot listen at {address} for gateways") from error
         await server.start()
         return port
-
-    def _bind(self, server: grpc.aio.Server, address: str) -> int:
-        if self._tls is None:
-            return server.add_insecure_port(address)
-        return server.add_secure_port(address, self._tls.of_server())
 
     async def close(self) -> None:
         """Hang up on everybody. Idempotent."""
@@ -99,7 +93,8 @@ class PushServer:
         try:
             outbox = await self._greeted(context)
         except HandshakeError as error:
-            self._log_refusal(context.peer(), str(error))
+            self._exchange.counters.refused += 1
+            self._door.log_refusal(context.peer(), str(error))
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
         self._outboxes[outbox] = None
         self._exchange.enter(outbox)
@@ -116,30 +111,10 @@ class PushServer:
         _log.info("gateway gone", gateway=outbox.node, reason=outbox.reason)
         await context.abort(grpc.StatusCode.UNAVAILABLE, outbox.reason or "gone")
 
-    def _log_refusal(self, peer: str, reason: str) -> None:
-        """At most one line a second: whoever knocks all the time must not fill the disk."""
-        self._exchange.counters.refused += 1
-        now = asyncio.get_running_loop().time()
-        if now - self._refusal_logged_at >= REFUSAL_LOG_S:
-            self._refusal_logged_at = now
-            _log.warning("gateway refused", peer=peer, reason=reason)
-
     async def _greeted(self, context: Context) -> Outbox:
         """Raises HandshakeError."""
-        if (
-            self._stopping
-            or len(self._outboxes) >= self._settings.links
-            or self._strangers >= self._wire.strangers
-        ):
-            raise HandshakeError("no more gateways are taken now")
-        self._strangers += 1
-        try:
-            async with asyncio.timeout(self._settings.connect_s):
-                return await self._greet(context)
-        except TimeoutError:
-            raise HandshakeError("the handshake took too long") from None
-        finally:
-            self._strangers -= 1
+        full = self._stopping or len(self._outboxes) >= self._settings.links
+        return await self._door.admit(partial(self._greet, context), full=full)
 
     async def _greet(self, context: Context) -> Outbox:
         hello = await admit(

@@ -21,6 +21,7 @@ from domain.streams import qualified, shard_of
 from eventlog.bus import Bus
 from eventlog.record import Committed
 from gateways.rpc.counters import ServerCounters
+from gateways.rpc.door import Door, listen_at
 from gateways.rpc.encoding import Result, look_of, order_of, packed_state
 from gateways.rpc.generated import minutebook_pb2 as pb
 from gateways.rpc.handshake import (
@@ -36,7 +37,6 @@ from gateways.rpc.settings import RpcSettings, Tls, checked_secret
 _log = structlog.get_logger(__name__)
 
 SERVICE = "minutebook.rpc.v1.Owner"
-REFUSAL_LOG_S = 1.0
 _FAILED = Problem("unavailable", "something went wrong here", retry_after_ms=1_000)
 _BUSY = Problem("overloaded", "too many requests are waiting; try again", retry_after_ms=250)
 Context = grpc.aio.ServicerContext[pb.Batch, pb.Answers]
@@ -62,8 +62,7 @@ class CommandServer:
         self._settings = settings
         self._tls = tls
         self._links: dict[Link, None] = {}
-        self._strangers = 0
-        self._refusal_logged_at = -REFUSAL_LOG_S
+        self._door = Door(("node", "links"), settings.strangers, settings.connect_s)
         self._looks = TaskOwner("looks", settings.looks)
         self._stopping = False
         self._server: grpc.aio.Server | None = None
@@ -87,7 +86,7 @@ class CommandServer:
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
         try:
-            port = self._bind(server, address)
+            port = listen_at(server, address, self._tls)
         except RuntimeError as error:
             raise OSError(
                 f"cannot listen at {address} for other nodes: if another process does, stop it, or mend cluster.owners or cluster.listen"
@@ -95,11 +94,6 @@ class CommandServer:
         await server.start()
         self._unfollow = self._bus.follow(self._follow)
         return port
-
-    def _bind(self, server: grpc.aio.Server, address: str) -> int:
-        if self._tls is None:
-            return server.add_insecure_port(address)
-        return server.add_secure_port(address, self._tls.of_server())
 
     async def close(self) -> None:
         """Refuse new commands, answer those under way within `drain_s`, and hang up. Idempotent."""
@@ -140,7 +134,8 @@ class CommandServer:
             link = await self._greeted(context)
             self._enter(link)
         except HandshakeError as error:
-            self._log_refusal(context.peer(), str(error))
+            self.counters.refused += 1
+            self._door.log_refusal(context.peer(), str(error))
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
         try:
             reason = await self._serve(link, context)
@@ -150,14 +145,6 @@ class CommandServer:
         if reason is not None:
             _log.warning("link ended", peer=link.node, reason=reason)
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, reason)
-
-    def _log_refusal(self, peer: str, reason: str) -> None:
-        """At most one line a second: whoever knocks all the time must not fill the disk."""
-        self.counters.refused += 1
-        now = asyncio.get_running_loop().time()
-        if now - self._refusal_logged_at >= REFUSAL_LOG_S:
-            self._refusal_logged_at = now
-            _log.warning("node refused", peer=peer, reason=reason)
 
     def _enter(self, link: Link) -> None:
         """List the link, and read no older one of the same process any more. Raises HandshakeError if this is the older one.
@@ -181,20 +168,8 @@ class CommandServer:
 
     async def _greeted(self, context: Context) -> Link:
         """The handshake. Raises HandshakeError."""
-        if (
-            self._stopping
-            or len(self._links) >= self._settings.links
-            or self._strangers >= self._settings.strangers
-        ):
-            raise HandshakeError("no more links are taken now")
-        self._strangers += 1
-        try:
-            async with asyncio.timeout(self._settings.connect_s):
-                return await self._greet(context)
-        except TimeoutError:
-            raise HandshakeError("the handshake took too long") from None
-        finally:
-            self._strangers -= 1
+        full = self._stopping or len(self._links) >= self._settings.links
+        return await self._door.admit(partial(self._greet, context), full=full)
 
     async def _greet(self, context: Context) -> Link:
         hello = await admit(
